@@ -1,0 +1,66 @@
+# Everbell: one command each. `make help` lists them.
+# QUIET=1 prints only what failed. PYTHON=python3.12 picks another interpreter.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.everbell-setup
+SEED ?= 1
+ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+ifdef QUIET
+MAKEFLAGS += --silent
+PYTEST_FLAGS := -q --no-header
+RUFF_FLAGS := --quiet
+else
+PYTEST_FLAGS :=
+RUFF_FLAGS :=
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-setup lint format bench sim docs lock clean
+
+help: ## list the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## create .venv with the locked dependencies and this package
+
+$(STAMP): requirements/dev.lock pyproject.toml scripts/setup.sh
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh scripts/setup.sh
+	@touch $(STAMP)
+
+run: setup ## start a node in ./.everbell-run with a first job every 10 s
+	@sh scripts/run.sh
+
+test-setup: setup
+	@sh scripts/setup-tests.sh
+
+test: test-setup ## run all tests (ARGS="-k name" to choose)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(ARGS)
+
+lint: setup ## ruff, format check, mypy, import contracts
+	$(BIN)/ruff check $(RUFF_FLAGS) .
+	$(BIN)/ruff format $(RUFF_FLAGS) --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: setup ## rewrite the sources in the house style
+	$(BIN)/ruff check $(RUFF_FLAGS) --fix-only .
+	$(BIN)/ruff format $(RUFF_FLAGS) .
+
+bench: setup ## measure starts/s, lateness and next-slot cost
+	$(BIN)/python -m bench $(ARGS)
+
+sim: setup ## replay one simulated cluster: make sim SEED=42
+	$(BIN)/python -m everbell.testing.sim --seed $(SEED) $(ARGS)
+
+docs: setup ## regenerate the reference pages under docs/
+	$(BIN)/python scripts/gen_docs.py
+
+lock: setup ## write requirements/dev.lock from the environment
+	@sh scripts/lock.sh
+
+clean: ## remove caches, the environment and the demo node's data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .everbell-run
+	rm -rf tests/e2e/seed_client/node_modules
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,10 @@
+"""What all tests share. Kept minimal: fixtures live next to the tests that use them."""
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+# The build server must not fail on a slow neighbour; a developer may dig deeper.
+settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("deep", parent=settings.get_profile("ci"), max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
