@@ -1,0 +1,181 @@
+"""Every error that Everbell raises on purpose.
+
+::
+
+    EverbellError
+    |-- UserError                bad input: shown with what, where, why and what next
+    |   |-- ScheduleError        a schedule text that can't be read (position and hint)
+    |   |-- ValidationError      one or more fields are wrong
+    |   |-- NotFoundError        no such project, job, run, credential, node, hold
+    |   |-- ConflictError        the name is taken, the version is old, the state forbids it
+    |   |-- AuthenticationError  no key, wrong key, revoked or expired key
+    |   |-- ForbiddenError       the key's scopes or project do not allow it
+    |   |-- LimitError           larger, longer or more than allowed
+    |   `-- ConfigError          a configuration key or file that can't be used
+    |-- StoreError
+    |   |-- StoreUnavailable     not done, try again (locked, full, gone)
+    |   |-- StoreConflict        lost against someone else: re-read
+    |   |-- StoreCorrupt         the data can't be trusted: restore
+    |   `-- StoreUnknownOutcome  the answer was lost: re-read by key
+    |-- RefusedError             an executor must not do this (address, interpreter, limits)
+    `-- Bug                      a broken promise inside: stop the node
+"""
+
+from __future__ import annotations
+
+
+class EverbellError(Exception):
+    """Base of all errors raised on purpose. ``code`` is stable, for programs to branch on."""
+
+    code = "internal"
+    status = 500
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class FieldProblem:
+    """One wrong field: where (JSON pointer), what, and what to do."""
+
+    __slots__ = ("code", "hint", "message", "pointer")
+
+    def __init__(self, pointer: str, message: str, *, hint: str = "", code: str = "invalid") -> None:
+        self.pointer = pointer
+        self.message = message
+        self.hint = hint
+        self.code = code
+
+
+class UserError(EverbellError):
+    """Input that can't be accepted. Nothing was changed."""
+
+    code = "bad_request"
+    status = 400
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        problems: tuple[FieldProblem, ...] = (),
+        suggestions: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
+        self.suggestions = suggestions
+
+
+class ScheduleError(UserError):
+    """A schedule text that can't be read, with the position of the first wrong character."""
+
+    code = "invalid_schedule"
+    status = 422
+
+    def __init__(self, message: str, *, text: str, position: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.text = text
+        self.position = position
+
+    def __str__(self) -> str:
+        """Show the message, the text with a caret under the position, and the hint."""
+        lines = [self.message, f"  {self.text}", "  " + " " * self.position + "^"]
+        if self.hint:
+            lines.append(f"hint: {self.hint}")
+        return "\n".join(lines)
+
+
+class ValidationError(UserError):
+    """One or more fields are wrong; ``problems`` names each."""
+
+    code = "validation_failed"
+    status = 422
+
+
+class NotFoundError(UserError):
+    """No such thing, or not one that this credential may see."""
+
+    code = "not_found"
+    status = 404
+
+
+class ConflictError(UserError):
+    """The name is taken, the version is old, or the state forbids it."""
+
+    code = "conflict"
+    status = 409
+
+
+class AuthenticationError(UserError):
+    """No credential, or one that is wrong, archived or expired."""
+
+    code = "unauthenticated"
+    status = 401
+
+
+class ForbiddenError(UserError):
+    """The credential is good, but its scopes do not allow this."""
+
+    code = "forbidden"
+    status = 403
+
+
+class LimitError(UserError):
+    """Larger, longer or more than the configured limit."""
+
+    code = "limit_exceeded"
+    status = 413
+
+
+class ConfigError(UserError):
+    """A configuration key, value or file that can't be used."""
+
+    code = "invalid_config"
+    status = 422
+
+
+class StoreError(EverbellError):
+    """The store could not do it."""
+
+    code = "store_error"
+    status = 503
+
+
+class StoreUnavailable(StoreError):
+    """Nothing was done; the same call may work later (locked, disk full, connection lost)."""
+
+    code = "store_unavailable"
+
+
+class StoreConflict(StoreError):
+    """Somebody else was faster: read again, then decide."""
+
+    code = "store_conflict"
+    status = 409
+
+
+class StoreCorrupt(StoreError):
+    """The data or its schema can't be trusted; the store stays closed."""
+
+    code = "store_corrupt"
+    status = 500
+
+
+class StoreUnknownOutcome(StoreError):
+    """The answer was lost: it may or may not be done. Read again by key."""
+
+    code = "store_unknown_outcome"
+
+
+class RefusedError(EverbellError):
+    """An executor must not do this: the run fails and is not retried."""
+
+    code = "refused"
+    status = 422
+
+
+class Bug(EverbellError):
+    """A broken promise inside Everbell: the node stops loudly."""
+
+    code = "bug"

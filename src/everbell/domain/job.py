@@ -1,0 +1,193 @@
+"""The job: what to run (action), when (schedule) and how (policies)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from everbell.domain.schedule import Schedule, parse_schedule
+
+US = 1_000_000
+"""Microseconds in a second; every time inside Everbell is whole microseconds since the epoch."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of immutable records."""
+
+
+class HttpAction(Record, tag_field="kind", tag="http"):
+    """An HTTP request. Success is a status inside ``success`` (``2xx`` or single codes)."""
+
+    url: str
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = "POST"
+    headers: dict[str, str] = {}
+    success: tuple[str, ...] = ("2xx",)
+
+
+class CommandAction(Record, tag_field="kind", tag="command"):
+    """A program with its arguments, started without a shell.
+
+    ``env`` is added to a small allow-listed environment; ``user`` needs a privileged node.
+    """
+
+    argv: tuple[str, ...]
+    cwd: str | None = None
+    env: dict[str, str] = {}
+    user: str | None = None
+
+
+class ScriptAction(Record, tag_field="kind", tag="script"):
+    """A stored text, given to an allowed interpreter (sh, bash, python, node)."""
+
+    text: str
+    interpreter: str = "sh"
+    args: tuple[str, ...] = ()
+    cwd: str | None = None
+    env: dict[str, str] = {}
+    user: str | None = None
+
+
+Action = HttpAction | CommandAction | ScriptAction
+
+
+class Misfire(Record):
+    """What becomes of slots that no node was there to start.
+
+    ``skip``: none runs. ``latest``: the newest inside the window runs. ``all``: the newest
+    ``max_catch_up`` inside the window run, oldest first. The rest are ``missed`` in the ledger.
+    """
+
+    policy: Literal["skip", "latest", "all"] = "latest"
+    window_s: float = 3600.0
+    max_catch_up: int = 100
+
+
+class Retry(Record):
+    """``max`` further attempts; the k-th waits ``delay_s * multiplier**(k-1)``, at most ``cap_s``.
+
+    ``jitter`` (0..1) shortens the wait by up to that share, by a value derived from the run's key.
+    """
+
+    max: int = 0
+    delay_s: float = 1.0
+    multiplier: float = 1.0
+    cap_s: float = 3600.0
+    jitter: float = 0.0
+    on: tuple[Literal["failed", "timed_out"], ...] = ("failed", "timed_out")
+
+
+class Dst(Record):
+    """What a local time that does not exist, or exists twice, means (Debian cron by default)."""
+
+    gap: Literal["run_after", "skip"] = "run_after"
+    overlap: Literal["first", "second", "both"] = "first"
+
+
+class OnFailure(Record):
+    """``park_after`` N failed runs in a row parks the job until resolved; 0 = never."""
+
+    park_after: int = 0
+
+
+class Definition(Record):
+    """All that a person says about a job. ``schedule`` None = runs only when triggered.
+
+    ``anchor_us`` fixes the phase of ``every`` schedules (default: creation). ``repeat`` False =
+    the first slot only. ``timeout_s`` and ``retry`` None = the node's defaults for the action.
+    ``max_running`` is the number of runs at once before ``overlap`` decides.
+    ``data`` is handed verbatim to the target.
+    """
+
+    name: str
+    action: Action
+    description: str = ""
+    schedule: str | None = None
+    timezone: str = "UTC"
+    start_us: int | None = None
+    end_us: int | None = None
+    anchor_us: int | None = None
+    repeat: bool = True
+    jitter_s: float = 0.0
+    dst: Dst = Dst()
+    week_start: str = "monday"
+    misfire: Misfire = Misfire()
+    overlap: Literal["skip", "queue", "allow", "replace"] = "skip"
+    max_running: int = 1
+    retry: Retry | None = None
+    timeout_s: float | None = None
+    on_failure: OnFailure = OnFailure()
+    delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
+    data: Any = None
+    tags: tuple[str, ...] = ()
+
+
+class Job(Record):
+    """A stored job. ``version`` grows with every change of the definition or of ``enabled``.
+
+    ``next_slot_us`` is the cursor: the first slot that is not yet decided; None = none planned.
+    ``release_policy`` tells what becomes of slots up to ``release_until_us``, missed under a hold.
+    ``parked`` and ``quarantined`` hold the reason; empty = not.
+    """
+
+    id: int
+    uuid: str
+    project_id: int
+    definition: Definition
+    version: int
+    enabled: bool
+    created_us: int
+    updated_us: int
+    next_slot_us: int | None
+    parked: str = ""
+    quarantined: str = ""
+    failures: int = 0
+    release_policy: Literal["", "skip", "once", "each"] = ""
+    release_until_us: int = 0
+
+    @property
+    def name(self) -> str:
+        """The job's name, unique inside its project."""
+        return self.definition.name
+
+
+class JobVersion(Record):
+    """What a job was from ``since_us`` on; the ledger is verified against these."""
+
+    job_id: int
+    version: int
+    since_us: int
+    enabled: bool
+    definition: Definition
+
+
+def compile_schedule(definition: Definition, uuid: str, created_us: int) -> Schedule | None:
+    """Return the job's schedule, or None if only a trigger starts it.
+
+    Raises ScheduleError for a text, a zone or bounds that can't be read.
+    """
+    if not definition.schedule:
+        return None
+    anchor = definition.anchor_us
+    if anchor is None:
+        anchor = definition.start_us if definition.start_us is not None else created_us
+    schedule = _parse(definition, uuid, anchor, definition.end_us)
+    if definition.repeat:
+        return schedule
+    first = schedule.next_us(created_us)
+    return schedule if first is None else _parse(definition, uuid, anchor, first)
+
+
+def _parse(definition: Definition, uuid: str, anchor_us: int, end_us: int | None) -> Schedule:
+    return parse_schedule(
+        definition.schedule or "",
+        definition.timezone,
+        anchor_us=anchor_us,
+        start_us=definition.start_us,
+        end_us=end_us,
+        dst_gap=definition.dst.gap,
+        dst_overlap=definition.dst.overlap,
+        hash_key=uuid,
+        week_start=definition.week_start,
+        jitter_s=definition.jitter_s,
+    )

@@ -1,0 +1,73 @@
+"""Projects, credentials, holds and nodes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from everbell.domain.job import Record
+
+Scope = Literal["read", "run", "write", "admin"]
+SCOPES: tuple[Scope, ...] = ("read", "run", "write", "admin")
+
+
+class Project(Record):
+    """A namespace of jobs."""
+
+    id: int
+    uuid: str
+    name: str
+    description: str
+    created_us: int
+    updated_us: int
+
+
+class Credential(Record):
+    """An API key. The secret is shown once; only its keyed hash is stored.
+
+    ``project_id`` None = every project. ``old_hash`` stays good until ``old_until_us`` after a
+    rotation. ``archived`` = revoked.
+    """
+
+    id: int
+    uuid: str
+    name: str
+    api_key: str
+    secret_hash: str
+    scopes: tuple[Scope, ...]
+    project_id: int | None
+    created_us: int
+    expires_us: int | None = None
+    archived: bool = False
+    old_hash: str = ""
+    old_until_us: int = 0
+
+
+class Hold(Record):
+    """Nothing new starts in the scope until released. ``target_id`` is 0 for ``all``."""
+
+    id: int
+    scope: Literal["all", "project", "job"]
+    target_id: int
+    reason: str
+    who: str
+    created_us: int
+
+
+class Node(Record):
+    """A process of the cluster. ``id`` is new at every start; ``name`` stays."""
+
+    id: str
+    name: str
+    host: str
+    pid: int
+    version: str
+    started_us: int
+    heartbeat_us: int
+    lease_until_us: int
+    state: Literal["up", "draining", "throttled", "left", "dead"]
+    workers: int
+    running: int
+    queued: int
+    rss_bytes: int
+    cpu_percent: float
+    address: str = ""

@@ -1,0 +1,1 @@
+"""Protocols between the core and the world; each docstring bullet is an obligation."""

@@ -1,0 +1,65 @@
+"""What performs an action, and what it is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from everbell.domain.job import Action, Record
+from everbell.domain.run import Outcome, Run
+
+
+class Assignment(Record):
+    """All that an executor needs for one attempt.
+
+    ``webhook_secret`` signs callbacks (raw bytes). ``timeout_s`` bounds the whole attempt.
+    """
+
+    run: Run
+    job_uuid: str
+    job_name: str
+    project_uuid: str
+    project_name: str
+    action: Action
+    data: Any
+    timeout_s: float
+    webhook_secret: bytes
+
+
+class OutputSink(Protocol):
+    """Where an attempt's output goes, live.
+
+    - ``write`` never blocks and never fails; it keeps order per stream ("out" or "err").
+    - Output is bounded: head and tail are kept, the middle is dropped and counted.
+    """
+
+    def write(self, stream: str, data: bytes) -> None:
+        """Take bytes that the target wrote."""
+        ...
+
+
+class Executor(Protocol):
+    """Performs actions of one kind.
+
+    - ``run`` returns an Outcome for everything that the target does; it raises only
+      ``RefusedError`` (never to be tried again) or ``Bug``.
+    - It ends within ``timeout_s`` plus a short grace, with ``timed_out``, leaving no process,
+      connection or file descriptor behind.
+    - When ``cancel`` is set it stops the target and returns ``cancelled``.
+    - When the task itself is cancelled it stops the target before it lets the cancellation pass.
+    - The target is handed the run's id, slot, attempt and token.
+    - ``check`` raises RefusedError or ValidationError when the action can never work on this node
+      (unknown interpreter, missing binary, refused address); it does no slow I/O.
+    """
+
+    async def run(self, work: Assignment, cancel: asyncio.Event, sink: OutputSink) -> Outcome:
+        """Perform one attempt."""
+        ...
+
+    def check(self, action: Action) -> None:
+        """Refuse an action that can never work here, before it is stored."""
+        ...
+
+    async def close(self) -> None:
+        """Release what is held (connection pools). May be called twice."""
+        ...
