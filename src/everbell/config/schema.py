@@ -1,0 +1,140 @@
+"""Every setting, its default, its meaning: the one schema of file, environment and flags."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from everbell.domain.job import Record
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Positive = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[float, Meta(ge=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+def doc(text: str) -> Meta:
+    """Attach the meaning of a setting, shown by ``config schema`` and in the reference."""
+    return Meta(description=text)
+
+
+class Server(Record):
+    """The listener of API and dashboard."""
+
+    protocol: Annotated[Literal["http"], doc("Protocol spoken; http only.")] = "http"
+    host: Annotated[str, doc("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[Port, doc("Port to listen on; 0 picks a free one.")] = 9091
+
+
+class Database(Record):
+    """Where the state lives."""
+
+    url: Annotated[
+        str, doc("`sqlite:///FILE` (relative to the configuration file) or `memory:`.")
+    ] = "sqlite:///everbell.db"
+    synchronous: Annotated[
+        Literal["full", "normal"],
+        doc("SQLite: `full` survives power loss; `normal` only a crash of the process."),
+    ] = "full"
+    busy_timeout: Annotated[Seconds, doc("Seconds to wait for a lock of another process.")] = 5.0
+
+
+class NodeSettings(Record):
+    """This process in the cluster."""
+
+    name: Annotated[str, doc("Name shown for this node; empty = host name and port.")] = ""
+    heartbeat: Annotated[Seconds, doc("Seconds between heartbeats.")] = 2.0
+    lease: Annotated[Seconds, doc("Seconds without a heartbeat until a node counts as dead.")] = 6.0
+    max_memory: Annotated[
+        NotNegative, doc("MiB; at 70 % of it the node takes no new work. 0 = no limit.")
+    ] = 0
+    max_cpu: Annotated[
+        NotNegative, doc("Percent of the machine; above it the node takes no new work. 0 = none.")
+    ] = 0
+
+
+class Engine(Record):
+    """Claiming and starting."""
+
+    batch_size: Annotated[Positive, doc("Due jobs decided in one pass.")] = 1000
+    look_ahead: Annotated[Seconds, doc("Seconds ahead of its time that a slot is claimed.")] = 0.5
+    poll: Annotated[Seconds, doc("Seconds between checks when nobody said that there is work.")] = (
+        1.0
+    )
+    misfire_grace: Annotated[
+        NotNegative, doc("Seconds that a slot may be late before misfire policy decides on it.")
+    ] = 1.0
+    max_workers: Annotated[Positive, doc("Runs at once on this node.")] = 100
+    max_queue: Annotated[Positive, doc("Claimed runs that wait for a worker on this node.")] = 10000
+    history_days: Annotated[Seconds, doc("Days that finished runs are kept.")] = 30.0
+    max_crashes: Annotated[
+        Positive, doc("Take-overs of one run before it is given up as lost.")
+    ] = 3
+
+
+class Execution(Record):
+    """Defaults for runs whose job does not say otherwise."""
+
+    http_timeout: Annotated[Seconds, doc("Seconds for one HTTP callback.")] = 30.0
+    process_timeout: Annotated[Seconds, doc("Seconds for one command or script.")] = 3600.0
+    retry_max: Annotated[int, Meta(ge=0), doc("Further attempts after a failure.")] = 0
+    retry_delay: Annotated[NotNegative, doc("Seconds before the next attempt.")] = 1.0
+    kill_grace: Annotated[Seconds, doc("Seconds between TERM and KILL.")] = 5.0
+    shutdown_grace: Annotated[
+        Seconds, doc("Seconds that running runs have to end when the node stops.")
+    ] = 30.0
+    output_bytes: Annotated[
+        Positive, doc("Bytes of output kept of one attempt: half from its head, half from its tail.")
+    ] = 1_048_576
+    interpreters: Annotated[
+        dict[str, str], doc("Interpreters that scripts may name, and the program of each.")
+    ] = {"sh": "sh", "bash": "bash", "python": "python3", "node": "node"}
+    pass_env: Annotated[
+        tuple[str, ...], doc("Variables of the node's environment that processes inherit.")
+    ] = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
+
+
+class Callbacks(Record):
+    """What HTTP actions may reach."""
+
+    private_addresses: Annotated[
+        Literal["allow", "deny"], doc("Whether callbacks may go to private and loopback addresses.")
+    ] = "allow"
+    allow: Annotated[
+        tuple[str, ...], doc("Networks (CIDR) always allowed, metadata and link-local included.")
+    ] = ()
+    payload_max_mb: Annotated[Seconds, doc("Largest request body sent, in MiB.")] = 2.0
+    max_connections: Annotated[Positive, doc("Connections at once, all targets together.")] = 200
+
+
+class Api(Record):
+    """Limits of the API."""
+
+    max_body: Annotated[Positive, doc("Largest request body accepted, in bytes.")] = 8_388_608
+    max_batch: Annotated[Positive, doc("Most jobs in one request.")] = 1000
+    max_page: Annotated[Positive, doc("Most items in one page.")] = 200
+
+
+class Log(Record):
+    """Logging."""
+
+    level: Annotated[Literal["ERROR", "WARN", "INFO", "DEBUG"], doc("Least level written.")] = (
+        "INFO"
+    )
+    format: Annotated[Literal["auto", "text", "json"], doc("auto = text on a terminal.")] = "auto"
+    file: Annotated[str, doc("File to append to, besides stderr; empty = none.")] = ""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All settings of one node."""
+
+    server: Server = Server()
+    database: Database = Database()
+    node: NodeSettings = NodeSettings()
+    engine: Engine = Engine()
+    execution: Execution = Execution()
+    callbacks: Callbacks = Callbacks()
+    api: Api = Api()
+    log: Log = Log()
