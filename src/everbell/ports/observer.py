@@ -1,0 +1,32 @@
+"""Hints from the use cases to the engine of the same process."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from everbell.domain.job import Record
+from everbell.domain.run import RunKey
+
+
+class Change(Record):
+    """What a use case has durably changed.
+
+    ``jobs``: ids whose definition or cursor changed. ``revoked``: claims withdrawn before their
+    start. ``cancelled``: runs whose cancel was requested. ``work``: something may be due now.
+    """
+
+    jobs: tuple[int, ...] = ()
+    revoked: tuple[RunKey, ...] = ()
+    cancelled: tuple[RunKey, ...] = ()
+    work: bool = True
+
+
+class Hints(Protocol):
+    """Told of every durable change, after it is durable.
+
+    - ``changed`` returns at once and never fails; losing a hint costs latency, never a run.
+    """
+
+    def changed(self, change: Change) -> None:
+        """Take note of a change."""
+        ...
