@@ -38,6 +38,32 @@ class OutputSink(Protocol):
         ...
 
 
+class CaptureSink(OutputSink, Protocol):
+    """A sink as the engine sees it.
+
+    - ``drain`` returns what arrived since the last call, in order, as (stream, bytes) pieces.
+    - ``finish`` returns the rest: the note on what was dropped, and the tail.
+    """
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes that the target wrote, kept or not."""
+        ...
+
+    @property
+    def truncated(self) -> bool:
+        """Whether bytes were dropped."""
+        ...
+
+    def drain(self) -> list[tuple[str, bytes]]:
+        """Return new pieces of the head."""
+        ...
+
+    def finish(self) -> list[tuple[str, bytes]]:
+        """Return the last pieces; nothing is written afterwards."""
+        ...
+
+
 class Executor(Protocol):
     """Performs actions of one kind.
 

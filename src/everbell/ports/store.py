@@ -15,9 +15,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
+from everbell.domain.decision import Claim, Decision, DueJob, Mark
 from everbell.domain.job import Definition, Job, JobVersion, Record
-from everbell.domain.records import Credential, Hold, Node, Project, Scope
+from everbell.domain.records import Credential, Hold, Node, Project
 from everbell.domain.run import Attempt, Run, RunKey, State, Trigger
+
+
+__all__ = [  # noqa: RUF022  (grouped by port)
+    "Claim", "Decision", "DueJob", "Mark",
+    "NewJob", "Page", "JobFilter", "RunFilter", "Revoked", "DefinitionStore",
+    "Decided", "NewRun", "Finish", "Finished", "OutputChunk", "RunStore", "ClusterStore", "Store",
+]
 
 
 class NewJob(Record):
@@ -173,58 +181,6 @@ class DefinitionStore(Protocol):
     async def meta(self, key: str, value: str | None = None) -> str:
         """Return a named value of the store; if ``value`` is given and none is there, set it."""
         ...
-
-
-class DueJob(Record):
-    """A job whose cursor is due. ``active`` counts its claimed and running runs."""
-
-    id: int
-    version: int
-    project_id: int
-    next_slot_us: int
-    active: int
-    release_policy: Literal["", "skip", "once", "each"] = ""
-    release_until_us: int = 0
-
-
-class Claim(Record):
-    """One slot to be claimed. ``max_active`` None = no limit on runs at once."""
-
-    slot_us: int
-    due_us: int
-    trigger: Trigger
-    max_active: int | None
-
-
-class Mark(Record):
-    """A slot, or a range of slots, decided without a run (``skipped``, ``missed``) or queued."""
-
-    slot_us: int
-    state: Literal["skipped", "missed", "queued"]
-    reason: str
-    trigger: Trigger = "schedule"
-    until_us: int | None = None
-    count: int = 1
-
-
-class Decision(Record):
-    """What is to become of one due job.
-
-    Guarded by ``version`` and ``cursor_us`` (the job as the decision saw it), by enabled, not
-    parked, not quarantined and not held. Marks first, then claims, then the cursor moves to
-    ``next_slot_us``. ``quarantine`` (a reason) takes the job out of service instead.
-    ``clear_release`` forgets the choice that a release left.
-    """
-
-    job_id: int
-    project_id: int
-    version: int
-    cursor_us: int
-    next_slot_us: int | None
-    claims: tuple[Claim, ...] = ()
-    marks: tuple[Mark, ...] = ()
-    clear_release: bool = False
-    quarantine: str = ""
 
 
 class Decided(Record):

@@ -1,0 +1,61 @@
+"""What is decided about a due job, in the words that the store understands."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from everbell.domain.job import Record
+from everbell.domain.run import Trigger
+
+
+class DueJob(Record):
+    """A job whose cursor is due. ``active`` counts claimed and running runs, ``queued`` waiting."""
+
+    id: int
+    version: int
+    project_id: int
+    next_slot_us: int
+    active: int
+    queued: int = 0
+    release_policy: Literal["", "skip", "once", "each"] = ""
+    release_until_us: int = 0
+
+
+class Claim(Record):
+    """One slot to be claimed. ``max_active`` None = no limit on runs at once."""
+
+    slot_us: int
+    due_us: int
+    trigger: Trigger
+    max_active: int | None
+
+
+class Mark(Record):
+    """A slot, or a range of slots, decided without a run (``skipped``, ``missed``) or queued."""
+
+    slot_us: int
+    state: Literal["skipped", "missed", "queued"]
+    reason: str
+    trigger: Trigger = "schedule"
+    until_us: int | None = None
+    count: int = 1
+
+
+class Decision(Record):
+    """What is to become of one due job.
+
+    Guarded by ``version`` and ``cursor_us`` (the job as the decision saw it), by enabled, not
+    parked, not quarantined and not held. Marks first, then claims, then the cursor moves to
+    ``next_slot_us``. ``quarantine`` (a reason) takes the job out of service instead.
+    ``clear_release`` forgets the choice that a release left.
+    """
+
+    job_id: int
+    project_id: int
+    version: int
+    cursor_us: int
+    next_slot_us: int | None
+    claims: tuple[Claim, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    clear_release: bool = False
+    quarantine: str = ""
