@@ -1,0 +1,1 @@
+"""What the program tells about itself, and the one place that reads clock and chance."""
