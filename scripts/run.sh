@@ -1,0 +1,17 @@
+#!/bin/sh
+# `make run`: a node in ./.everbell-run on 127.0.0.1:9091 (or PORT) with one job every 10 seconds.
+# Run it again: data and credentials stay. Remove the directory to begin anew.
+set -eu
+cd "$(dirname "$0")/.."
+bin="$PWD/.venv/bin"
+dir="${EVERBELL_RUN_DIR:-$PWD/.everbell-run}"
+export PATH="$bin:$PATH"
+
+[ -e "$dir" ] || everbell init "$dir"
+cd "$dir"
+if [ ! -e .first-job ]; then
+    # The store is the meeting point, so a job can be created before the node starts.
+    everbell job create hello --every 10s -- /bin/echo "hello from everbell"
+    : >.first-job
+fi
+exec everbell start
