@@ -255,11 +255,11 @@ class RunStore(Protocol):
       carry attempt 1 and a token greater than any that the job had before.
     - ``take_queued`` claims up to ``limit`` queued runs with ``due_us <= now_us``, by (due, key),
       of jobs that are not held and have fewer active runs than their definition's ``max_running``
-      (no bound for overlap ``allow``); attempt stays, the token is new. Disabled, parked jobs:
-      only manual runs are taken.
+      (no bound for overlap ``allow``); attempt stays, the token is new, the version becomes the
+      job's current one. Of disabled or parked jobs only manual runs are taken.
     - ``finish`` is guarded by (key, attempt, token): a superseded attempt is ``stale``. A claim
       withdrawn before its start that ran nevertheless is recorded (the ledger tells what
-      happened) unless the slot was claimed anew. With ``next_due_us`` the attempt is kept as an
+      happened) unless the slot was claimed anew. The same finish again is ``stored`` again. With ``next_due_us`` the attempt is kept as an
       Attempt and the run is claimed again by the same node: attempt + 1, a new token.
     - ``mark_running`` is guarded the same way, and answers in order.
     - ``request_cancel``: queued and not yet due claimed runs are cancelled at once; active ones
