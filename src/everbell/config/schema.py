@@ -10,9 +10,9 @@ from msgspec import Meta
 from everbell.domain.job import Record
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
-Positive = Annotated[int, Meta(ge=1)]
-NotNegative = Annotated[float, Meta(ge=0)]
-Seconds = Annotated[float, Meta(gt=0)]
+Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+NotNegative = Annotated[float, Meta(ge=0, le=1_000_000_000)]
+Seconds = Annotated[float, Meta(gt=0, le=1_000_000_000)]
 
 
 def doc(text: str) -> Meta:
@@ -20,7 +20,7 @@ def doc(text: str) -> Meta:
     return Meta(description=text)
 
 
-class Server(Record):
+class Server(Record, frozen=True):
     """The listener of API and dashboard."""
 
     protocol: Annotated[Literal["http"], doc("Protocol spoken; http only.")] = "http"
@@ -28,7 +28,7 @@ class Server(Record):
     port: Annotated[Port, doc("Port to listen on; 0 picks a free one.")] = 9091
 
 
-class Database(Record):
+class Database(Record, frozen=True):
     """Where the state lives."""
 
     url: Annotated[
@@ -41,7 +41,7 @@ class Database(Record):
     busy_timeout: Annotated[Seconds, doc("Seconds to wait for a lock of another process.")] = 5.0
 
 
-class NodeSettings(Record):
+class NodeSettings(Record, frozen=True):
     """This process in the cluster."""
 
     name: Annotated[str, doc("Name shown for this node; empty = host name and port.")] = ""
@@ -55,7 +55,7 @@ class NodeSettings(Record):
     ] = 0
 
 
-class Engine(Record):
+class Engine(Record, frozen=True):
     """Claiming and starting."""
 
     batch_size: Annotated[Positive, doc("Due jobs decided in one pass.")] = 1000
@@ -74,29 +74,34 @@ class Engine(Record):
     ] = 3
 
 
-class Execution(Record):
+class Execution(Record, frozen=True):
     """Defaults for runs whose job does not say otherwise."""
 
     http_timeout: Annotated[Seconds, doc("Seconds for one HTTP callback.")] = 30.0
     process_timeout: Annotated[Seconds, doc("Seconds for one command or script.")] = 3600.0
-    retry_max: Annotated[int, Meta(ge=0), doc("Further attempts after a failure.")] = 0
+    retry_max: Annotated[
+        int, Meta(ge=0, le=1_000_000), doc("Further attempts after a failure.")
+    ] = 0
     retry_delay: Annotated[NotNegative, doc("Seconds before the next attempt.")] = 1.0
     kill_grace: Annotated[Seconds, doc("Seconds between TERM and KILL.")] = 5.0
     shutdown_grace: Annotated[
         Seconds, doc("Seconds that running runs have to end when the node stops.")
     ] = 30.0
     output_bytes: Annotated[
-        Positive, doc("Bytes of output kept of one attempt: half from its head, half from its tail.")
+        Positive,
+        doc("Bytes of output kept of one attempt: half from its head, half from its tail."),
     ] = 1_048_576
     interpreters: Annotated[
         dict[str, str], doc("Interpreters that scripts may name, and the program of each.")
-    ] = {"sh": "sh", "bash": "bash", "python": "python3", "node": "node"}
+    ] = msgspec.field(
+        default_factory=lambda: {"sh": "sh", "bash": "bash", "python": "python3", "node": "node"}
+    )
     pass_env: Annotated[
         tuple[str, ...], doc("Variables of the node's environment that processes inherit.")
     ] = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
-class Callbacks(Record):
+class Callbacks(Record, frozen=True):
     """What HTTP actions may reach."""
 
     private_addresses: Annotated[
@@ -109,7 +114,7 @@ class Callbacks(Record):
     max_connections: Annotated[Positive, doc("Connections at once, all targets together.")] = 200
 
 
-class Api(Record):
+class Api(Record, frozen=True):
     """Limits of the API."""
 
     max_body: Annotated[Positive, doc("Largest request body accepted, in bytes.")] = 8_388_608
@@ -117,7 +122,7 @@ class Api(Record):
     max_page: Annotated[Positive, doc("Most items in one page.")] = 200
 
 
-class Log(Record):
+class Log(Record, frozen=True):
     """Logging."""
 
     level: Annotated[Literal["ERROR", "WARN", "INFO", "DEBUG"], doc("Least level written.")] = (

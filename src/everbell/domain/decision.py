@@ -8,7 +8,7 @@ from everbell.domain.job import Record
 from everbell.domain.run import Trigger
 
 
-class DueJob(Record):
+class DueJob(Record, frozen=True):
     """A job whose cursor is due. ``active`` counts claimed and running runs, ``queued`` waiting."""
 
     id: int
@@ -21,7 +21,7 @@ class DueJob(Record):
     release_until_us: int = 0
 
 
-class Claim(Record):
+class Claim(Record, frozen=True):
     """One slot to be claimed. ``max_active`` None = no limit on runs at once."""
 
     slot_us: int
@@ -30,7 +30,7 @@ class Claim(Record):
     max_active: int | None
 
 
-class Mark(Record):
+class Mark(Record, frozen=True):
     """A slot, or a range of slots, decided without a run (``skipped``, ``missed``) or queued."""
 
     slot_us: int
@@ -41,7 +41,7 @@ class Mark(Record):
     count: int = 1
 
 
-class Decision(Record):
+class Decision(Record, frozen=True):
     """What is to become of one due job.
 
     Guarded by ``version`` and ``cursor_us`` (the job as the decision saw it), by enabled, not

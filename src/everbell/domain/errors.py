@@ -41,7 +41,9 @@ class FieldProblem:
 
     __slots__ = ("code", "hint", "message", "pointer")
 
-    def __init__(self, pointer: str, message: str, *, hint: str = "", code: str = "invalid") -> None:
+    def __init__(
+        self, pointer: str, message: str, *, hint: str = "", code: str = "invalid"
+    ) -> None:
         self.pointer = pointer
         self.message = message
         self.hint = hint

@@ -16,7 +16,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of immutable records."""
 
 
-class HttpAction(Record, tag_field="kind", tag="http"):
+class HttpAction(Record, frozen=True, tag_field="kind", tag="http"):
     """An HTTP request. Success is a status inside ``success`` (``2xx`` or single codes)."""
 
     url: str
@@ -25,7 +25,7 @@ class HttpAction(Record, tag_field="kind", tag="http"):
     success: tuple[str, ...] = ("2xx",)
 
 
-class CommandAction(Record, tag_field="kind", tag="command"):
+class CommandAction(Record, frozen=True, tag_field="kind", tag="command"):
     """A program with its arguments, started without a shell.
 
     ``env`` is added to a small allow-listed environment; ``user`` needs a privileged node.
@@ -37,7 +37,7 @@ class CommandAction(Record, tag_field="kind", tag="command"):
     user: str | None = None
 
 
-class ScriptAction(Record, tag_field="kind", tag="script"):
+class ScriptAction(Record, frozen=True, tag_field="kind", tag="script"):
     """A stored text, given to an allowed interpreter (sh, bash, python, node)."""
 
     text: str
@@ -51,7 +51,7 @@ class ScriptAction(Record, tag_field="kind", tag="script"):
 Action = HttpAction | CommandAction | ScriptAction
 
 
-class Misfire(Record):
+class Misfire(Record, frozen=True):
     """What becomes of slots that no node was there to start.
 
     ``skip``: none runs. ``latest``: the newest inside the window runs. ``all``: the newest
@@ -63,7 +63,7 @@ class Misfire(Record):
     max_catch_up: int = 100
 
 
-class Retry(Record):
+class Retry(Record, frozen=True):
     """``max`` further attempts; the k-th waits ``delay_s * multiplier**(k-1)``, at most ``cap_s``.
 
     ``jitter`` (0..1) shortens the wait by up to that share, by a value derived from the run's key.
@@ -77,20 +77,20 @@ class Retry(Record):
     on: tuple[Literal["failed", "timed_out"], ...] = ("failed", "timed_out")
 
 
-class Dst(Record):
+class Dst(Record, frozen=True):
     """What a local time that does not exist, or exists twice, means (Debian cron by default)."""
 
     gap: Literal["run_after", "skip"] = "run_after"
     overlap: Literal["first", "second", "both"] = "first"
 
 
-class OnFailure(Record):
+class OnFailure(Record, frozen=True):
     """``park_after`` N failed runs in a row parks the job until resolved; 0 = never."""
 
     park_after: int = 0
 
 
-class Definition(Record):
+class Definition(Record, frozen=True):
     """All that a person says about a job. ``schedule`` None = runs only when triggered.
 
     ``anchor_us`` fixes the phase of ``every`` schedules (default: creation). ``repeat`` False =
@@ -122,7 +122,7 @@ class Definition(Record):
     tags: tuple[str, ...] = ()
 
 
-class Job(Record):
+class Job(Record, frozen=True):
     """A stored job. ``version`` grows with every change of the definition or of ``enabled``.
 
     ``next_slot_us`` is the cursor: the first slot that is not yet decided; None = none planned.
@@ -151,7 +151,7 @@ class Job(Record):
         return self.definition.name
 
 
-class JobVersion(Record):
+class JobVersion(Record, frozen=True):
     """What a job was from ``since_us`` on; the ledger is verified against these."""
 
     job_id: int

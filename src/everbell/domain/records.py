@@ -10,7 +10,7 @@ Scope = Literal["read", "run", "write", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "run", "write", "admin")
 
 
-class Project(Record):
+class Project(Record, frozen=True):
     """A namespace of jobs."""
 
     id: int
@@ -21,7 +21,7 @@ class Project(Record):
     updated_us: int
 
 
-class Credential(Record):
+class Credential(Record, frozen=True):
     """An API key. The secret is shown once; only its keyed hash is stored.
 
     ``project_id`` None = every project. ``old_hash`` stays good until ``old_until_us`` after a
@@ -42,7 +42,7 @@ class Credential(Record):
     old_until_us: int = 0
 
 
-class Hold(Record):
+class Hold(Record, frozen=True):
     """Nothing new starts in the scope until released. ``target_id`` is 0 for ``all``."""
 
     id: int
@@ -53,7 +53,7 @@ class Hold(Record):
     created_us: int
 
 
-class Node(Record):
+class Node(Record, frozen=True):
     """A process of the cluster. ``id`` is new at every start; ``name`` stays."""
 
     id: str

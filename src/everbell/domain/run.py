@@ -74,7 +74,7 @@ class RunKey(msgspec.Struct, frozen=True, order=True):
         return cls(int(slot), int(job), trigger)
 
 
-class Run(Record):
+class Run(Record, frozen=True):
     """One row of the ledger.
 
     ``due_us``: not started before (slot, or the time of a retry). ``until_us`` and ``count``
@@ -110,7 +110,7 @@ class Run(Record):
         return self.key.id
 
 
-class Attempt(Record):
+class Attempt(Record, frozen=True):
     """One try inside a run that did not end the run (a retry or a take-over followed)."""
 
     attempt: int
@@ -123,7 +123,7 @@ class Attempt(Record):
     error: str = ""
 
 
-class Outcome(Record):
+class Outcome(Record, frozen=True):
     """How one attempt ended, as an executor or the engine saw it."""
 
     state: Literal["succeeded", "failed", "timed_out", "cancelled", "skipped"]

@@ -9,7 +9,7 @@ from everbell.domain.job import Action, Record
 from everbell.domain.run import Outcome, Run
 
 
-class Assignment(Record):
+class Assignment(Record, frozen=True):
     """All that an executor needs for one attempt.
 
     ``webhook_secret`` signs callbacks (raw bytes). ``timeout_s`` bounds the whole attempt.

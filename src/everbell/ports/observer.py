@@ -8,7 +8,7 @@ from everbell.domain.job import Record
 from everbell.domain.run import RunKey
 
 
-class Change(Record):
+class Change(Record, frozen=True):
     """What a use case has durably changed.
 
     ``jobs``: ids whose definition or cursor changed. ``revoked``: claims withdrawn before their

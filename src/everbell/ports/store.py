@@ -20,15 +20,29 @@ from everbell.domain.job import Definition, Job, JobVersion, Record
 from everbell.domain.records import Credential, Hold, Node, Project
 from everbell.domain.run import Attempt, Run, RunKey, State, Trigger
 
-
 __all__ = [  # noqa: RUF022  (grouped by port)
-    "Claim", "Decision", "DueJob", "Mark",
-    "NewJob", "Page", "JobFilter", "RunFilter", "Revoked", "DefinitionStore",
-    "Decided", "NewRun", "Finish", "Finished", "OutputChunk", "RunStore", "ClusterStore", "Store",
+    "Claim",
+    "Decision",
+    "DueJob",
+    "Mark",
+    "NewJob",
+    "Page",
+    "JobFilter",
+    "RunFilter",
+    "Revoked",
+    "DefinitionStore",
+    "Decided",
+    "NewRun",
+    "Finish",
+    "Finished",
+    "OutputChunk",
+    "RunStore",
+    "ClusterStore",
+    "Store",
 ]
 
 
-class NewJob(Record):
+class NewJob(Record, frozen=True):
     """A job to be stored."""
 
     uuid: str
@@ -38,14 +52,14 @@ class NewJob(Record):
     enabled: bool = True
 
 
-class Page(Record):
+class Page(Record, frozen=True):
     """Which part of a list. ``after`` is the id after which to go on (jobs, projects)."""
 
     limit: int = 50
     offset: int = 0
 
 
-class JobFilter(Record):
+class JobFilter(Record, frozen=True):
     """``project_ids`` None = every project. ``search`` is a part of the name, case-insensitive."""
 
     project_ids: tuple[int, ...] | None = None
@@ -55,7 +69,7 @@ class JobFilter(Record):
     parked: bool | None = None
 
 
-class RunFilter(Record):
+class RunFilter(Record, frozen=True):
     """Empty tuples and None do not filter. Slots are inclusive bounds."""
 
     project_ids: tuple[int, ...] | None = None
@@ -67,7 +81,7 @@ class RunFilter(Record):
     node: str | None = None
 
 
-class Revoked(Record):
+class Revoked(Record, frozen=True):
     """Claims that a change withdrew before they started; nodes must drop them."""
 
     keys: tuple[RunKey, ...] = ()
@@ -183,7 +197,7 @@ class DefinitionStore(Protocol):
         ...
 
 
-class Decided(Record):
+class Decided(Record, frozen=True):
     """The answer to one Decision.
 
     ``done``: stored; ``runs`` are the claims won. ``blocked``: a claim met ``max_active`` runs;
@@ -195,7 +209,7 @@ class Decided(Record):
     runs: tuple[Run, ...] = ()
 
 
-class NewRun(Record):
+class NewRun(Record, frozen=True):
     """A run that no slot plans. The same key again starts nothing twice."""
 
     key: RunKey
@@ -206,7 +220,7 @@ class NewRun(Record):
     reason: str = ""
 
 
-class Finish(Record):
+class Finish(Record, frozen=True):
     """The end of an attempt. ``next_due_us`` given = the run goes on with another attempt.
 
     ``failures``: "reset" or "count" the job's failures in a row, or "keep";
@@ -227,14 +241,14 @@ class Finish(Record):
     park_after: int = 0
 
 
-class Finished(Record):
+class Finished(Record, frozen=True):
     """The answer to one Finish. ``stored``: with ``run`` as it now is. ``stale``: refused."""
 
     outcome: Literal["stored", "stale"]
     run: Run | None = None
 
 
-class OutputChunk(Record):
+class OutputChunk(Record, frozen=True):
     """Part of a run's output. ``offset`` counts the bytes of the run's output before it."""
 
     key: RunKey
@@ -257,10 +271,11 @@ class RunStore(Protocol):
       of jobs that are not held and have fewer active runs than their definition's ``max_running``
       (no bound for overlap ``allow``); attempt stays, the token is new, the version becomes the
       job's current one. Of disabled or parked jobs only manual runs are taken.
-    - ``finish`` is guarded by (key, attempt, token): a superseded attempt is ``stale``. A claim
-      withdrawn before its start that ran nevertheless is recorded (the ledger tells what
-      happened) unless the slot was claimed anew. The same finish again is ``stored`` again. With ``next_due_us`` the attempt is kept as an
-      Attempt and the run is claimed again by the same node: attempt + 1, a new token.
+    - ``finish`` is guarded by (key, attempt, token): a superseded attempt is ``stale``. The same
+      finish again is ``stored`` again. A claim withdrawn before its start that ran nevertheless
+      is recorded (the ledger tells what happened) unless the slot was claimed anew. With
+      ``next_due_us`` the attempt is kept as an Attempt and the run is claimed again by the same
+      node: attempt + 1, a new token.
     - ``mark_running`` is guarded the same way, and answers in order.
     - ``request_cancel``: queued and not yet due claimed runs are cancelled at once; active ones
       are flagged; final ones are left. Returns the run as it is then.
@@ -275,7 +290,8 @@ class RunStore(Protocol):
     - ``list_runs``: newest slot first; ``before`` is the key after which to go on.
     - ``purge`` removes final runs (with output and attempts) whose slot is before ``before_us``,
       oldest first, and returns how many.
-    - ``next_due_us`` is the earliest instant at which ``due`` or ``take_queued`` may have something.
+    - ``next_due_us`` is the earliest instant at which ``due`` or ``take_queued`` may have
+      something; None if there is nothing.
     """
 
     async def due(self, until_us: int, limit: int) -> list[DueJob]:
@@ -286,9 +302,7 @@ class RunStore(Protocol):
         """Return when something is due next, or None."""
         ...
 
-    async def decide(
-        self, node: str, decisions: Sequence[Decision], now_us: int
-    ) -> list[Decided]:
+    async def decide(self, node: str, decisions: Sequence[Decision], now_us: int) -> list[Decided]:
         """Carry out decisions."""
         ...
 

@@ -1,0 +1,80 @@
+"""What follows from the end of an attempt, or from the death of its node."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from everbell.domain.job import US, Definition, HttpAction, Record, Retry
+from everbell.domain.run import Outcome, Run, State
+
+
+class Defaults(Record, frozen=True):
+    """The node's settings for jobs that do not say otherwise."""
+
+    http_timeout_s: float
+    process_timeout_s: float
+    retry: Retry
+    max_crashes: int
+
+
+class Settlement(Record, frozen=True):
+    """How a run goes on. ``next_due_us`` given = with another attempt, at that time."""
+
+    state: State
+    next_due_us: int | None = None
+    failures: Literal["reset", "count", "keep"] = "keep"
+    park_after: int = 0
+
+
+def timeout_of(definition: Definition, defaults: Defaults) -> float:
+    """Return the seconds that one attempt of the job may take."""
+    if definition.timeout_s is not None:
+        return definition.timeout_s
+    is_http = isinstance(definition.action, HttpAction)
+    return defaults.http_timeout_s if is_http else defaults.process_timeout_s
+
+
+def retry_delay_s(retry: Retry, run: Run) -> float:
+    """Return the wait before the attempt after ``run.attempt``.
+
+    Jitter is derived from the run's key, so that the simulation and a replay see the same wait.
+    """
+    delay = min(retry.delay_s * retry.multiplier ** (run.attempt - 1 - run.crashes), retry.cap_s)
+    if retry.jitter <= 0:
+        return delay
+    digest = hashlib.blake2b(f"{run.key.id}/{run.attempt}".encode(), digest_size=8).digest()
+    return delay * (1 - retry.jitter * int.from_bytes(digest, "big") / 2**64)
+
+
+def settle(
+    run: Run, outcome: Outcome, definition: Definition, defaults: Defaults, now_us: int
+) -> Settlement:
+    """Decide what an outcome makes of a run: its end, or another attempt."""
+    if outcome.state == "succeeded":
+        return Settlement(state="succeeded", failures="reset")
+    if outcome.state in {"cancelled", "skipped"}:
+        return Settlement(state=outcome.state)
+    retry = definition.retry if definition.retry is not None else defaults.retry
+    used = run.attempt - 1 - run.crashes
+    if outcome.retryable and outcome.state in retry.on and used < retry.max:
+        delay = retry_delay_s(retry, run)
+        if outcome.retry_after_s is not None:
+            delay = max(delay, outcome.retry_after_s)
+        return Settlement(state=outcome.state, next_due_us=now_us + int(delay * US))
+    return Settlement(
+        state=outcome.state, failures="count", park_after=definition.on_failure.park_after
+    )
+
+
+def recover(
+    run: Run, definition: Definition | None, defaults: Defaults
+) -> tuple[Literal["queued", "lost"], str]:
+    """Decide what becomes of a run whose node died: taken over, or lost, and why."""
+    if definition is None:
+        return "lost", "job_unreadable"
+    if definition.delivery == "at_most_once":
+        return "lost", "node_died"
+    if run.crashes + 1 > defaults.max_crashes:
+        return "lost", "crash_limit"
+    return "queued", "node_died"

@@ -1,0 +1,263 @@
+"""Starts claimed runs on bounded workers and reports how they ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+from everbell.domain.errors import Bug, RefusedError, UserError
+from everbell.domain.job import Job
+from everbell.domain.run import Outcome, Run, RunKey
+from everbell.domain.secrets import derive_webhook_secret
+from everbell.domain.settle import Defaults, Settlement, settle, timeout_of
+from everbell.engine.catalog import Catalog
+from everbell.engine.finisher import Finisher
+from everbell.ports.clock import Clock
+from everbell.ports.executor import Assignment, CaptureSink, Executor
+from everbell.ports.store import Finish, Finished, OutputChunk
+
+log = logging.getLogger(__name__)
+
+OVERRUN_GRACE_S = 15.0
+"""An executor that has not ended this long after its timeout is abandoned as failed."""
+
+
+class Tools(NamedTuple):
+    """What execution is given: adapters and secrets."""
+
+    executors: Mapping[str, Executor]
+    new_sink: Callable[[], CaptureSink]
+    secret_key: bytes
+
+
+class Live:
+    """A run that is being executed on this node."""
+
+    __slots__ = ("cancel", "marked", "offset", "reason", "run", "sink", "started_us", "task")
+
+    def __init__(self, run: Run, sink: CaptureSink, started_us: int) -> None:
+        self.run = run
+        self.sink = sink
+        self.started_us = started_us
+        self.cancel = asyncio.Event()
+        self.reason = ""
+        self.marked = False
+        self.offset = 0
+        self.task: asyncio.Task[None] | None = None
+
+
+class Execution:
+    """Runs attempts; the number at once is bounded by ``workers``, the rest waits in order.
+
+    ``again`` takes a run that the store has claimed for another attempt.
+    ``can_start`` False keeps everything waiting (fenced or stopping).
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        catalog: Catalog,
+        finisher: Finisher,
+        tools: Tools,
+        defaults: Defaults,
+        workers: int,
+    ) -> None:
+        self._clock = clock
+        self._catalog = catalog
+        self._finisher = finisher
+        self._tools = tools
+        self._defaults = defaults
+        self.workers = workers
+        self._ready: deque[Run] = deque()
+        self.live: dict[RunKey, Live] = {}
+        self.can_start = True
+        self.again: Callable[[Run], None] = lambda _: None
+        self.broken: Callable[[str, BaseException], None] = lambda _name, _error: None
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __len__(self) -> int:
+        """Return how many runs wait for a worker."""
+        return len(self._ready)
+
+    def start(self, runs: Iterable[Run]) -> None:
+        """Take due runs; they start at once while workers are free."""
+        self._ready.extend(runs)
+        self.pump()
+
+    def pump(self) -> None:
+        """Start waiting runs while workers are free."""
+        loop = asyncio.get_running_loop()
+        while self._ready and self.can_start and len(self.live) < self.workers:
+            run = self._ready.popleft()
+            if run.key in self.live:
+                continue
+            live = Live(run, self._tools.new_sink(), self._clock.now_us())
+            self.live[run.key] = live
+            self._idle.clear()
+            live.task = loop.create_task(self._perform(live))
+
+    def knows(self, key: RunKey) -> bool:
+        """Return whether the run waits or runs here."""
+        return key in self.live or any(run.key == key for run in self._ready)
+
+    def ready(self) -> list[Run]:
+        """Return runs that wait for a worker."""
+        return list(self._ready)
+
+    def drop(self, keys: Iterable[RunKey]) -> list[Run]:
+        """Forget waiting runs and return those that were here."""
+        gone = set(keys)
+        dropped = [run for run in self._ready if run.key in gone]
+        if dropped:
+            self._ready = deque(run for run in self._ready if run.key not in gone)
+        return dropped
+
+    def cancel(self, keys: Iterable[RunKey], reason: str) -> None:
+        """Ask executing runs to end."""
+        for key in keys:
+            live = self.live.get(key)
+            if live is not None and not live.cancel.is_set():
+                live.reason = reason
+                live.cancel.set()
+
+    async def drained(self) -> None:
+        """Wait until nothing executes."""
+        await self._idle.wait()
+
+    def abandon(self) -> None:
+        """Kill all that executes and report nothing: the store has given it to others."""
+        self._ready.clear()
+        for live in self.live.values():
+            live.reason = "fenced"
+            if live.task is not None:
+                live.task.cancel()
+
+    async def _perform(self, live: Live) -> None:
+        try:
+            job = await self._job(live.run)
+            outcome = (
+                await self._attempt(live, job)
+                if job is not None
+                else Outcome(state="cancelled", reason="job_deleted")
+            )
+            if live.reason != "fenced":
+                self._report(live, outcome, job)
+        except asyncio.CancelledError:
+            if live.reason != "fenced":
+                raise
+        except Exception as error:  # noqa: BLE001  (executor boundary: a bug stops the node)
+            self.broken("execution", error)
+        finally:
+            del self.live[live.run.key]
+            if not self.live:
+                self._idle.set()
+            self.pump()
+
+    async def _job(self, run: Run) -> Job | None:
+        job_id = run.key.job_id
+        entry = self._catalog.get(job_id, run.version)
+        if entry is None:
+            await self._catalog.load([(job_id, run.version)])
+            entry = self._catalog.latest(job_id)
+        return entry.job if entry is not None else None
+
+    async def _attempt(self, live: Live, job: Job) -> Outcome:
+        definition = job.definition
+        timeout_s = timeout_of(definition, self._defaults)
+        tag = definition.action.__struct_config__.tag
+        executor = self._tools.executors.get(str(tag))
+        project = await self._catalog.project(job.project_id)
+        if executor is None or project is None:
+            return Outcome(
+                state="failed", error=f"this node has no executor for {tag!r}", retryable=False
+            )
+        work = Assignment(
+            run=live.run,
+            job_uuid=job.uuid,
+            job_name=job.name,
+            project_uuid=project.uuid,
+            project_name=project.name,
+            action=definition.action,
+            data=definition.data,
+            timeout_s=timeout_s,
+            webhook_secret=derive_webhook_secret(self._tools.secret_key, project.uuid),
+        )
+        try:
+            async with asyncio.timeout(timeout_s + OVERRUN_GRACE_S):
+                outcome = await executor.run(work, live.cancel, live.sink)
+        except TimeoutError:
+            return Outcome(state="timed_out", error=f"did not end after {timeout_s:g} s")
+        except (RefusedError, UserError) as error:
+            return Outcome(state="failed", error=error.message, reason="refused", retryable=False)
+        except Bug:
+            raise
+        except Exception as error:  # executor boundary
+            log.exception("executor %s raised", tag)
+            return Outcome(state="failed", error=f"executor failed: {error!r}")
+        return outcome
+
+    def _report(self, live: Live, outcome: Outcome, job: Job | None) -> None:
+        now = self._clock.now_us()
+        settlement = Settlement(state=outcome.state)
+        if job is not None:
+            settlement = settle(live.run, outcome, job.definition, self._defaults, now)
+        if live.reason == "node_stopped" and outcome.state == "cancelled":
+            settlement = _interrupted(job, now)
+        self.flush_output(live, last=True)
+        finish = Finish(
+            run=live.run,
+            state=settlement.state,
+            started_us=live.started_us,
+            finished_us=now,
+            code=outcome.code,
+            error=outcome.error,
+            reason=live.reason or outcome.reason,
+            output_bytes=live.sink.total_bytes,
+            truncated=live.sink.truncated,
+            next_due_us=settlement.next_due_us,
+            failures=settlement.failures,
+            park_after=settlement.park_after,
+        )
+        self._finisher.finish(finish, self._finished)
+
+    def _finished(self, answer: Finished) -> None:
+        if answer.outcome == "stored" and answer.run is not None:
+            if answer.run.state == "claimed":
+                self.again(answer.run)
+        else:
+            log.warning("a late result was refused: the run has gone on without this node")
+
+    def flush_output(self, live: Live, *, last: bool = False) -> None:
+        """Hand new output to the finisher."""
+        pieces = live.sink.drain()
+        if last:
+            pieces += live.sink.finish()
+        if not pieces:
+            return
+        now = self._clock.now_us()
+        chunks: list[OutputChunk] = []
+        for stream, data in pieces:
+            chunks.append(
+                OutputChunk(
+                    key=live.run.key,
+                    attempt=live.run.attempt,
+                    offset=live.offset,
+                    stream=stream,
+                    at_us=now,
+                    data=data,
+                )
+            )
+            live.offset += len(data)
+        self._finisher.output(chunks)
+
+
+def _interrupted(job: Job | None, now_us: int) -> Settlement:
+    """A run cut short because its node stops goes on elsewhere, if it may run twice."""
+    if job is not None and job.definition.delivery == "at_least_once":
+        return Settlement(state="cancelled", next_due_us=now_us)
+    return Settlement(state="cancelled")

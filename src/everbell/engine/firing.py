@@ -1,0 +1,213 @@
+"""Claims slots shortly before they are due, and queued runs when they may start."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from everbell.domain.decision import Decision, DueJob
+from everbell.domain.errors import StoreUnknownOutcome
+from everbell.domain.job import US
+from everbell.domain.planner import Limits, Plan, plan
+from everbell.domain.run import ACTIVE, Run
+from everbell.engine.catalog import Catalog
+from everbell.engine.execution import Execution
+from everbell.engine.finisher import Finisher
+from everbell.engine.service import Service
+from everbell.engine.timers import Timers
+from everbell.ports.clock import Clock
+from everbell.ports.store import Decided, RunFilter, Store
+
+log = logging.getLogger(__name__)
+
+RECONCILE_MAX = 10_000
+FULL_S = 0.05
+"""Pause when the node's own queue is full; a run that ends cuts it short."""
+
+
+class Firing(Service):
+    """The loop from ``due`` to ``claim``; sleeps until the next due slot or a hint."""
+
+    name = "firing"
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_failure: Callable[[str, BaseException], None],
+        *,
+        store: Store,
+        catalog: Catalog,
+        finisher: Finisher,
+        execution: Execution,
+    ) -> None:
+        super().__init__(clock, on_failure)
+        self.store = store
+        self.catalog = catalog
+        self.finisher = finisher
+        self.execution = execution
+        self.timers = Timers(clock, execution.start)
+        self.node_id = ""
+        self.limits = Limits(look_ahead_us=500_000, grace_us=1_000_000)
+        self.batch_size = 1000
+        self.max_queue = 10_000
+        self.poll_s = 1.0
+        self.may_claim: Callable[[], bool] = lambda: True
+        self._reconcile = False
+        self._backlog = False
+
+    def reconcile(self) -> None:
+        """Look for claims that the store holds for this node and the node does not know of."""
+        self._reconcile = True
+        self.wake()
+
+    def finished(self) -> None:
+        """Take note that runs ended: what they blocked may start."""
+        if self._backlog:
+            self.wake()
+
+    async def step(self) -> float:
+        """Claim what is due; return the seconds until more is."""
+        try:
+            return await self._pass()
+        except StoreUnknownOutcome:
+            self._reconcile = True
+            raise
+
+    async def _pass(self) -> float:
+        if not self.may_claim():
+            return self.poll_s
+        if self._reconcile:
+            await self._adopt()
+        free = self._free()
+        if free <= 0:
+            self._backlog = True
+            return FULL_S
+        taken = await self.store.take_queued(
+            self.node_id, self.clock.now_us(), min(free, self.batch_size)
+        )
+        self.timers.add(taken)
+        progress, wait_us = await self._decide(free - len(taken))
+        if progress or len(taken) == self.batch_size:
+            return 0.0
+        return await self._pause(wait_us)
+
+    def _free(self) -> int:
+        return self.max_queue - len(self.timers) - len(self.execution)
+
+    async def _pause(self, wait_us: int | None) -> float:
+        """Return the seconds until something can be decided."""
+        now = self.clock.now_us()
+        next_us = await self.store.next_due_us()
+        self._backlog = next_us is not None and next_us <= now
+        if next_us is None:
+            return self.poll_s
+        seconds = (next_us - self.limits.look_ahead_us - now) / US
+        if seconds <= 0 and wait_us is not None and wait_us > now:
+            seconds = (wait_us - now) / US
+        elif seconds <= 0:
+            # Blocked by active runs: their end wakes this loop; new slots must not wait for it.
+            seconds = self.limits.look_ahead_us / US / 2
+        return min(seconds, self.poll_s)
+
+    async def _decide(self, free: int) -> tuple[bool, int | None]:
+        """Decide due jobs; return whether anything was stored, and when to look again."""
+        if free <= 0:
+            return False, None
+        due = await self._due()
+        if not due:
+            return False, None
+        await self.catalog.load([(job.id, job.version) for job in due])
+        plans = self._plans(due, free)
+        waits = [made.wait_until_us for _, made in plans if made.wait_until_us is not None]
+        decisions = [made.decision for _, made in plans if made.decision is not None]
+        stored = False
+        if decisions:
+            answers = await self.store.decide(self.node_id, decisions, self.clock.now_us())
+            stored = self._claimed(answers)
+        for job, made in plans:
+            if made.replace:
+                await self._replace(job.id)
+        return stored, min(waits, default=None)
+
+    async def _due(self) -> list[DueJob]:
+        until = self.clock.now_us() + self.limits.look_ahead_us
+        due = await self.store.due(until, self.batch_size)
+        if any(job.active and self.finisher.holds_job(job.id) for job in due):
+            await self.finisher.flush()
+            due = await self.store.due(until, self.batch_size)
+        return due
+
+    def _plans(self, due: Iterable[DueJob], free: int) -> list[tuple[DueJob, Plan]]:
+        now = self.clock.now_us()
+        plans: list[tuple[DueJob, Plan]] = []
+        for job in due:
+            if free <= 0:
+                break
+            made = self._plan(job, now)
+            if made is None:
+                continue
+            plans.append((job, made))
+            if made.decision is not None:
+                free -= len(made.decision.claims)
+        return plans
+
+    def _plan(self, job: DueJob, now_us: int) -> Plan | None:
+        entry = self.catalog.get(job.id, job.version)
+        if entry is None:
+            return None
+        if entry.problem:
+            return Plan(_quarantine(job, entry.problem))
+        try:
+            return plan(job, entry.job.definition, entry.schedule, now_us, self.limits)
+        except (ValueError, OverflowError, ArithmeticError) as error:
+            log.exception("job %s can't be planned", job.id)
+            return Plan(_quarantine(job, f"can't be planned: {error}"))
+
+    def _claimed(self, answers: Iterable[Decided]) -> bool:
+        done = False
+        runs: list[Run] = []
+        for answer in answers:
+            done = done or answer.outcome == "done"
+            runs.extend(answer.runs)
+        self.timers.add(runs)
+        return done
+
+    async def _replace(self, job_id: int) -> None:
+        """Cancel a job's older runs in favour of the newest that waits."""
+        where = RunFilter(job_id=job_id, states=("queued", "claimed", "running"))
+        runs = await self.store.list_runs(where, self.batch_size)
+        for run in runs[1:]:
+            stopped = await self.store.request_cancel(run.key, self.clock.now_us())
+            if stopped.state in ACTIVE:
+                self.execution.cancel([run.key], "replaced")
+            else:
+                self.timers.drop([run.key])
+                self.execution.drop([run.key])
+
+    async def _adopt(self) -> None:
+        """Take up claims whose acknowledgement was lost."""
+        where = RunFilter(states=("claimed", "running"), node=self.node_id)
+        runs = await self.store.list_runs(where, RECONCILE_MAX)
+        waiting = {run.key for run in self.timers.waiting()}
+        self._reconcile = False
+        lost = [
+            run
+            for run in runs
+            if run.key not in waiting
+            and not self.execution.knows(run.key)
+            and not self.finisher.holds_job(run.key.job_id)
+        ]
+        if lost:
+            log.warning("took up %d claims whose acknowledgement was lost", len(lost))
+            self.timers.add(lost)
+
+
+def _quarantine(job: DueJob, reason: str) -> Decision:
+    return Decision(
+        job_id=job.id,
+        project_id=job.project_id,
+        version=job.version,
+        cursor_us=job.next_slot_us,
+        next_slot_us=None,
+        quarantine=reason,
+    )

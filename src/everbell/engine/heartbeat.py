@@ -1,0 +1,154 @@
+"""Keeps the node's lease, watches its load, and notices what other processes changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+from everbell.domain.job import US, Record
+from everbell.domain.records import Node
+from everbell.engine.service import Service
+from everbell.ports.clock import Clock
+from everbell.ports.load import LoadMeter
+from everbell.ports.store import ClusterStore
+
+log = logging.getLogger(__name__)
+
+MEMORY_SHARE = 0.7
+"""Share of ``max_memory`` at which a node takes no new work (Scheduler0's documented rule)."""
+
+
+class Identity(Record, frozen=True):
+    """What a node says of itself."""
+
+    name: str
+    host: str
+    pid: int
+    version: str
+    workers: int
+    address: str = ""
+
+
+class Thresholds(Record, frozen=True):
+    """Limits above which a node takes no new work; 0 = none. And its lease."""
+
+    max_memory_mb: float = 0
+    max_cpu: float = 0
+    heartbeat_s: float = 2.0
+    lease_s: float = 6.0
+
+
+class Heartbeat(Service):
+    """Renews the lease. ``trusted`` tells whether the node may still start work.
+
+    The node trusts its lease less than the store does: it stops starting runs one heartbeat
+    before the lease is over. ``fenced`` is called when the store has declared the node dead.
+    """
+
+    name = "heartbeat"
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_failure: Callable[[str, BaseException], None],
+        *,
+        store: ClusterStore,
+        load: LoadMeter,
+        identity: Identity,
+        thresholds: Thresholds,
+    ) -> None:
+        super().__init__(clock, on_failure)
+        self._store = store
+        self._load = load
+        self._identity = identity
+        self._thresholds = thresholds
+        self._renewed = clock.monotonic()
+        self.node_id = ""
+        self.started_us = clock.now_us()
+        self.busy: Callable[[], tuple[int, int]] = lambda: (0, 0)
+        self.fenced: Callable[[], None] = lambda: None
+        self.throttled = ""
+        self.stopping = False
+
+    def trusted(self) -> bool:
+        """Return whether the lease surely still holds, by the monotonic clock."""
+        margin = min(self._thresholds.heartbeat_s, self._thresholds.lease_s / 4)
+        return self.clock.monotonic() - self._renewed < self._thresholds.lease_s - margin
+
+    async def step(self) -> float:
+        """Renew once."""
+        rss, cpu = self._load.rss_bytes(), self._load.cpu_percent()
+        self._judge(rss, cpu)
+        before = self.clock.monotonic()
+        if await self._store.heartbeat(self._node(rss, cpu)):
+            self._renewed = before
+        else:
+            log.error("this node was declared dead while it could not renew its lease; it rejoins")
+            self.fenced()
+            return 0.0
+        return self._thresholds.heartbeat_s
+
+    def _node(self, rss: int, cpu: float) -> Node:
+        now = self.clock.now_us()
+        running, queued = self.busy()
+        state: Literal["up", "draining", "throttled"] = "throttled" if self.throttled else "up"
+        if self.stopping:
+            state = "draining"
+        return Node(
+            id=self.node_id,
+            name=self._identity.name,
+            host=self._identity.host,
+            pid=self._identity.pid,
+            version=self._identity.version,
+            started_us=self.started_us,
+            heartbeat_us=now,
+            lease_until_us=now + int(self._thresholds.lease_s * US),
+            state=state,
+            workers=self._identity.workers,
+            running=running,
+            queued=queued,
+            rss_bytes=rss,
+            cpu_percent=cpu,
+            address=self._identity.address,
+        )
+
+    def _judge(self, rss: int, cpu: float) -> None:
+        limits = self._thresholds
+        reason = ""
+        if limits.max_memory_mb and rss >= MEMORY_SHARE * limits.max_memory_mb * 1024 * 1024:
+            reason = f"memory {rss >> 20} MiB is 70 % of node.max_memory or more"
+        elif limits.max_cpu and cpu > limits.max_cpu:
+            reason = f"CPU {cpu:.0f} % is above node.max_cpu"
+        if reason and not self.throttled:
+            log.warning("taking no new work: %s", reason)
+        elif self.throttled and not reason:
+            log.warning("taking work again")
+        self.throttled = reason
+
+
+class Watcher(Service):
+    """Notices within ``period_s`` that another process wrote to the store."""
+
+    name = "watcher"
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_failure: Callable[[str, BaseException], None],
+        store: ClusterStore,
+        period_s: float = 0.1,
+    ) -> None:
+        super().__init__(clock, on_failure)
+        self._store = store
+        self._period_s = period_s
+        self._seen: int | None = None
+        self.changed: Callable[[], object] = lambda: None
+
+    async def step(self) -> float:
+        """Compare once."""
+        counter = await self._store.change_counter()
+        if self._seen is not None and counter != self._seen:
+            self.changed()
+        self._seen = counter
+        return self._period_s

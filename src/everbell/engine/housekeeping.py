@@ -1,0 +1,125 @@
+"""Takes over runs of dead nodes, says what runs, streams output, forgets old runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from everbell.domain.job import US, Job
+from everbell.domain.settle import Defaults, recover
+from everbell.engine.execution import Execution
+from everbell.engine.service import Service
+from everbell.ports.clock import Clock
+from everbell.ports.store import Store
+
+log = logging.getLogger(__name__)
+
+ORPHANS_MAX = 500
+PURGE_MAX = 2000
+LONG_RUN_US = US
+"""A run that lasts longer than this is marked as running; shorter ones cost no extra write."""
+DAY_US = 86_400 * US
+
+
+class Recovery(Service):
+    """Hands over, or gives up, what dead nodes left; any node may do it, none is needed."""
+
+    name = "recovery"
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_failure: Callable[[str, BaseException], None],
+        store: Store,
+        defaults: Defaults,
+        period_s: float,
+    ) -> None:
+        super().__init__(clock, on_failure)
+        self._store = store
+        self._defaults = defaults
+        self._period_s = period_s
+        self.recovered: Callable[[], None] = lambda: None
+
+    async def step(self) -> float:
+        """Look once."""
+        now = self.clock.now_us()
+        dead = await self._store.declare_dead(now)
+        if dead:
+            log.warning("%d nodes are dead: their leases are over", len(dead))
+        orphans = await self._store.orphans(now, ORPHANS_MAX)
+        if orphans:
+            ids = sorted({run.key.job_id for run in orphans})
+            jobs: dict[int, Job] = {job.id: job for job in await self._store.get_jobs(ids)}
+            verdicts = []
+            for run in orphans:
+                job = jobs.get(run.key.job_id)
+                known = job.definition if job is not None and not job.quarantined else None
+                state, reason = recover(run, known, self._defaults)
+                verdicts.append((run, state, reason))
+            count = await self._store.recover(verdicts, now)
+            log.warning("took care of %d runs that dead nodes left", count)
+            self.recovered()
+        return 0.0 if len(orphans) == ORPHANS_MAX else self._period_s
+
+
+class Reporter(Service):
+    """Stores output of executing runs while they run, and that long ones are running."""
+
+    name = "reporter"
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_failure: Callable[[str, BaseException], None],
+        store: Store,
+        execution: Execution,
+        period_s: float = 0.2,
+    ) -> None:
+        super().__init__(clock, on_failure)
+        self._store = store
+        self._execution = execution
+        self._period_s = period_s
+
+    async def step(self) -> float:
+        """Report once."""
+        now = self.clock.now_us()
+        live = list(self._execution.live.values())
+        for item in live:
+            self._execution.flush_output(item)
+        long = [item for item in live if not item.marked and now - item.started_us >= LONG_RUN_US]
+        if long:
+            answers = await self._store.mark_running(
+                [(item.run, item.started_us) for item in long], now
+            )
+            for item, answer in zip(long, answers, strict=True):
+                item.marked = True
+                if answer == "stale" and item.run.key in self._execution.live:
+                    log.warning("run %s has gone on without this node; it is stopped", item.run.id)
+                    self._execution.cancel([item.run.key], "superseded")
+        return self._period_s
+
+
+class Retention(Service):
+    """Forgets final runs older than the history that is kept, a batch at a time."""
+
+    name = "retention"
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_failure: Callable[[str, BaseException], None],
+        store: Store,
+        history_days: float,
+        period_s: float = 60.0,
+    ) -> None:
+        super().__init__(clock, on_failure)
+        self._store = store
+        self._history_us = int(history_days * DAY_US)
+        self._period_s = period_s
+
+    async def step(self) -> float:
+        """Forget one batch."""
+        now = self.clock.now_us()
+        gone = await self._store.purge(now - self._history_us, PURGE_MAX)
+        await self._store.prune_nodes(now - DAY_US)
+        return 0.1 if gone == PURGE_MAX else self._period_s

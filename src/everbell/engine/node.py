@@ -1,0 +1,267 @@
+"""One node: its services put together, started in order, stopped without losing a run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from everbell.config.schema import Settings
+from everbell.domain.errors import StoreError
+from everbell.domain.job import US, Retry
+from everbell.domain.planner import Limits
+from everbell.domain.run import Run
+from everbell.domain.settle import Defaults
+from everbell.engine.catalog import Catalog
+from everbell.engine.execution import Execution, Tools
+from everbell.engine.finisher import Finisher
+from everbell.engine.firing import Firing
+from everbell.engine.heartbeat import Heartbeat, Identity, Thresholds, Watcher
+from everbell.engine.housekeeping import Recovery, Reporter, Retention
+from everbell.engine.service import Service
+from everbell.ports.clock import Clock, Entropy
+from everbell.ports.executor import CaptureSink, Executor
+from everbell.ports.load import LoadMeter
+from everbell.ports.observer import Change
+from everbell.ports.store import Finished, Store
+
+log = logging.getLogger(__name__)
+
+
+class World(NamedTuple):
+    """The adapters that a node lives on; only bootstrap and the simulation fill it in."""
+
+    store: Store
+    clock: Clock
+    entropy: Entropy
+    load: LoadMeter
+    executors: Mapping[str, Executor]
+    new_sink: Callable[[], CaptureSink]
+    secret_key: bytes
+
+
+class NodeEngine:
+    """Claims, starts and finishes runs until stopped. Implements ``ports.observer.Hints``.
+
+    ``failed`` is set, with the cause in ``failure``, when a service died: the process must stop.
+    """
+
+    def __init__(self, settings: Settings, world: World, identity: Identity) -> None:
+        self.settings = settings
+        self.world = world
+        self.failed = asyncio.Event()
+        self.failure = ""
+        self._running = False
+        clock, store = world.clock, world.store
+        defaults = _defaults(settings)
+        self.catalog = Catalog(store)
+        self.finisher = Finisher(clock, self._fail, store)
+        self.execution = Execution(
+            clock,
+            catalog=self.catalog,
+            finisher=self.finisher,
+            tools=Tools(world.executors, world.new_sink, world.secret_key),
+            defaults=defaults,
+            workers=settings.engine.max_workers,
+        )
+        self.firing = Firing(
+            clock,
+            self._fail,
+            store=store,
+            catalog=self.catalog,
+            finisher=self.finisher,
+            execution=self.execution,
+        )
+        self.heartbeat = Heartbeat(
+            clock,
+            self._fail,
+            store=store,
+            load=world.load,
+            identity=identity,
+            thresholds=_thresholds(settings),
+        )
+        self.watcher = Watcher(clock, self._fail, store)
+        period = max(settings.node.lease / 3, 0.2)
+        self.recovery = Recovery(clock, self._fail, store, defaults, period)
+        self.reporter = Reporter(clock, self._fail, store, self.execution)
+        self.retention = Retention(clock, self._fail, store, settings.engine.history_days)
+        self._wire()
+
+    def _wire(self) -> None:
+        engine = self.settings.engine
+        self.firing.limits = Limits(
+            look_ahead_us=int(engine.look_ahead * US), grace_us=int(engine.misfire_grace * US)
+        )
+        self.firing.batch_size = engine.batch_size
+        self.firing.max_queue = engine.max_queue
+        self.firing.poll_s = engine.poll
+        self.firing.may_claim = self._may_claim
+        self.execution.again = self._again
+        self.execution.broken = self._fail
+        self.finisher.stored = self._stored
+        self.heartbeat.busy = self._busy
+        self.heartbeat.fenced = self._rejoin
+        self.watcher.changed = self._foreign_change
+        self.recovery.recovered = self.firing.wake
+
+    @property
+    def node_id(self) -> str:
+        """The id of this start of the node."""
+        return self.firing.node_id
+
+    def services(self) -> tuple[Service, ...]:
+        """Return the services in the order in which they start."""
+        return (
+            self.heartbeat,
+            self.finisher,
+            self.reporter,
+            self.recovery,
+            self.watcher,
+            self.firing,
+            self.retention,
+        )
+
+    async def start(self) -> None:
+        """Join the cluster and begin. Raises StoreError if the store can't be reached."""
+        self._new_id()
+        await self.heartbeat.step()
+        self._running = True
+        for service in self.services():
+            service.start()
+
+    async def stop(self, grace_s: float | None = None) -> None:
+        """Take nothing new, let running runs end for ``grace_s``, hand the rest back, leave."""
+        self._running = False
+        self.heartbeat.stopping = True
+        await self.firing.stop()
+        self.execution.can_start = False
+        await self._hand_back()
+        await self._end_runs(self.settings.execution.shutdown_grace if grace_s is None else grace_s)
+        for service in reversed(self.services()):
+            if service is not self.finisher:
+                await service.stop()
+        try:
+            async with asyncio.timeout(10):
+                await self.finisher.flush()
+                await self._hand_back()
+                await self.world.store.leave(self.node_id, self.world.clock.now_us())
+        except (TimeoutError, StoreError) as error:
+            log.warning("the store is away; another node takes over what is left: %s", error)
+        await self.finisher.stop()
+        for executor in self.world.executors.values():
+            await executor.close()
+
+    def changed(self, change: Change) -> None:
+        """Act on what a use case of this process changed."""
+        if change.revoked:
+            self.firing.timers.drop(change.revoked)
+            self.execution.drop(change.revoked)
+        self.catalog.forget(change.jobs)
+        if change.cancelled:
+            self.firing.timers.drop(change.cancelled)
+            self.execution.drop(change.cancelled)
+            self.execution.cancel(change.cancelled, "cancelled")
+        if change.work and self._running:
+            self.firing.wake()
+
+    def health(self) -> dict[str, str]:
+        """Return each service's state; "ok" or what is wrong."""
+        states = {item.name: "ok" if item.healthy else "degraded" for item in self.services()}
+        if self.heartbeat.throttled:
+            states["load"] = self.heartbeat.throttled
+        if self.failure:
+            states["failure"] = self.failure
+        return states
+
+    def _new_id(self) -> None:
+        node_id = "n" + self.world.entropy.token_bytes(8).hex()
+        self.firing.node_id = self.heartbeat.node_id = node_id
+
+    def _fail(self, name: str, error: BaseException) -> None:
+        self.failure = self.failure or f"{name}: {error}"
+        self.failed.set()
+
+    def _may_claim(self) -> bool:
+        trusted = self.heartbeat.trusted()
+        self.execution.can_start = trusted and self._running
+        if trusted:
+            self.execution.pump()
+        return trusted and self._running and not self.heartbeat.throttled
+
+    def _busy(self) -> tuple[int, int]:
+        return len(self.execution.live), len(self.execution) + len(self.firing.timers)
+
+    def _again(self, run: Run) -> None:
+        self.firing.timers.add([run])
+
+    def _stored(self, answers: list[Finished]) -> None:
+        del answers
+        self.firing.finished()
+
+    def _rejoin(self) -> None:
+        """Drop everything that the store has given to others and come back as a new node."""
+        self.firing.timers.drop([run.key for run in self.firing.timers.waiting()])
+        self.execution.abandon()
+        self._new_id()
+        self.firing.wake()
+
+    def _foreign_change(self) -> None:
+        self.firing.wake()
+        self._check = asyncio.get_running_loop().create_task(self._verify_claims())
+
+    async def _verify_claims(self) -> None:
+        """Drop claims that another process withdrew, and cancel what it asked to cancel."""
+        waiting = [*self.firing.timers.waiting(), *self.execution.ready()]
+        try:
+            if waiting:
+                pairs = [(run.key, run.token) for run in waiting]
+                kept = set(await self.world.store.still_claimed(pairs))
+                gone = [run.key for run in waiting if run.key not in kept]
+                self.firing.timers.drop(gone)
+                self.execution.drop(gone)
+            if self.execution.live:
+                flags = await self.world.store.cancel_flags(self.node_id)
+                self.execution.cancel(flags, "cancelled")
+        except StoreError as error:
+            log.warning("could not verify claims: %s", error)
+
+    async def _hand_back(self) -> None:
+        runs = [*self.firing.timers.waiting(), *self.execution.ready()]
+        self.firing.timers.drop([run.key for run in runs])
+        self.execution.drop([run.key for run in runs])
+        if runs:
+            await self.world.store.hand_back(runs, self.world.clock.now_us())
+
+    async def _end_runs(self, grace_s: float) -> None:
+        try:
+            async with asyncio.timeout(grace_s):
+                await self.execution.drained()
+        except TimeoutError:
+            log.warning("stopping %d runs that did not end in time", len(self.execution.live))
+            self.execution.cancel(list(self.execution.live), "node_stopped")
+            try:
+                async with asyncio.timeout(self.settings.execution.kill_grace + 5):
+                    await self.execution.drained()
+            except TimeoutError:
+                self.execution.abandon()
+
+
+def _defaults(settings: Settings) -> Defaults:
+    execution = settings.execution
+    return Defaults(
+        http_timeout_s=execution.http_timeout,
+        process_timeout_s=execution.process_timeout,
+        retry=Retry(max=execution.retry_max, delay_s=execution.retry_delay),
+        max_crashes=settings.engine.max_crashes,
+    )
+
+
+def _thresholds(settings: Settings) -> Thresholds:
+    node = settings.node
+    return Thresholds(
+        max_memory_mb=node.max_memory,
+        max_cpu=node.max_cpu,
+        heartbeat_s=node.heartbeat,
+        lease_s=node.lease,
+    )

@@ -1,0 +1,73 @@
+"""One heap and one timer for all claimed runs of a node."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Iterable
+
+from everbell.domain.job import US
+from everbell.domain.run import Run, RunKey
+from everbell.ports.clock import Clock
+
+RECHECK_S = 1.0
+"""The wall clock may jump while a timer runs, so it is read again at least this often."""
+
+
+class Timers:
+    """Holds runs until they are due by the wall clock, never early, and hands them to ``start``."""
+
+    def __init__(self, clock: Clock, start: Callable[[list[Run]], None]) -> None:
+        self._clock = clock
+        self._start = start
+        self._heap: list[tuple[int, RunKey, int]] = []
+        self._runs: dict[RunKey, Run] = {}
+        self._handle: asyncio.TimerHandle | None = None
+        self._armed_us = 0
+
+    def __len__(self) -> int:
+        """Return how many runs wait."""
+        return len(self._runs)
+
+    def add(self, runs: Iterable[Run]) -> None:
+        """Take runs; those that are due start in this call."""
+        for run in runs:
+            self._runs[run.key] = run
+            heapq.heappush(self._heap, (run.due_us, run.key, run.token))
+        self.fire()
+
+    def drop(self, keys: Iterable[RunKey]) -> list[Run]:
+        """Forget runs and return those that were here."""
+        return [run for key in keys if (run := self._runs.pop(key, None)) is not None]
+
+    def waiting(self) -> list[Run]:
+        """Return all runs that wait."""
+        return list(self._runs.values())
+
+    def fire(self) -> None:
+        """Start what is due and arm the timer for the next."""
+        now = self._clock.now_us()
+        ready: list[Run] = []
+        while self._heap and self._heap[0][0] <= now:
+            _, key, token = heapq.heappop(self._heap)
+            run = self._runs.get(key)
+            if run is not None and run.token == token:
+                del self._runs[key]
+                ready.append(run)
+        self._arm(now)
+        if ready:
+            self._start(ready)
+
+    def close(self) -> None:
+        """Stop the timer; the runs stay listed."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _arm(self, now_us: int) -> None:
+        while self._heap and self._heap[0][1] not in self._runs:
+            heapq.heappop(self._heap)
+        self.close()
+        if self._heap:
+            delay = min((self._heap[0][0] - now_us) / US, RECHECK_S)
+            self._handle = asyncio.get_running_loop().call_later(max(delay, 0), self.fire)

@@ -1,0 +1,20 @@
+"""How busy this machine and this process are."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class LoadMeter(Protocol):
+    """Readings that decide whether a node takes new work.
+
+    - Each reading is of now, never cached for more than a heartbeat.
+    """
+
+    def rss_bytes(self) -> int:
+        """Return the resident memory of this process and its children."""
+        ...
+
+    def cpu_percent(self) -> float:
+        """Return the machine's CPU use since the last call, 0..100."""
+        ...

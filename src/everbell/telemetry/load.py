@@ -1,0 +1,27 @@
+"""Readings of memory and CPU by psutil."""
+
+from __future__ import annotations
+
+import psutil
+
+
+class SystemLoad:
+    """LoadMeter of the real machine."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        psutil.cpu_percent(interval=None)
+
+    def rss_bytes(self) -> int:
+        """Return the resident memory of this process and of the programs that it started."""
+        total = int(self._process.memory_info().rss)
+        for child in self._process.children(recursive=True):
+            try:
+                total += int(child.memory_info().rss)
+            except psutil.Error:
+                continue
+        return total
+
+    def cpu_percent(self) -> float:
+        """Return the machine's CPU use since the last call, 0..100."""
+        return float(psutil.cpu_percent(interval=None))
