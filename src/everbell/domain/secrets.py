@@ -31,3 +31,8 @@ def derive_webhook_secret(secret_key: bytes, project_uuid: str) -> bytes:
 def webhook_secret_text(secret: bytes) -> str:
     """Return the ``whsec_`` form that Standard Webhooks libraries take."""
     return "whsec_" + base64.b64encode(secret).decode("ascii")
+
+
+def key_check(secret_key: bytes) -> str:
+    """Return a value that tells two secret keys apart without giving either away."""
+    return hmac.new(secret_key, b"everbell/key-check/v1", hashlib.sha256).hexdigest()[:32]
