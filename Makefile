@@ -49,7 +49,7 @@ format: setup ## rewrite the sources in the house style
 	$(BIN)/ruff format $(RUFF_FLAGS) .
 
 bench: setup ## measure starts/s, lateness and next-slot cost
-	$(BIN)/python -m bench $(ARGS)
+	@set -e; for file in bench/*_bench.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
 
 sim: setup ## replay one simulated cluster: make sim SEED=42
 	$(BIN)/python -m everbell.testing.sim --seed $(SEED) $(ARGS)

@@ -37,7 +37,7 @@ def config_page() -> str:
     aliases = import_module("everbell.config.aliases")
     intro = (
         "# Configuration\n\nFlags win over the environment, the environment over the file,\n"
-        "the file over the default. `everbell config show --origin` says where each value came from.\n"
+        "the file over the default. `everbell config show --origin` says where a value came from.\n"
     )
     parts = [NOTE, intro]
     for section, meaning in fields.section_docs().items():
