@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from functools import partial
 
 from everbell.domain.schedule import fields
 from everbell.domain.schedule.clock_times import MaskTimes
@@ -102,8 +103,8 @@ def build_cron(options: Options, words: list[tuple[str, int]], whole: str) -> Wa
         MaskTimes(second.mask, minute.mask, hour.mask),
         gap=options.gap and not wild,
         overlap="both" if wild else options.overlap,
-        words=describe_cron(parsed),
-        lint=lint_cron(parsed),
+        words=partial(describe_cron, parsed),
+        lint=partial(lint_cron, parsed),
     )
 
 

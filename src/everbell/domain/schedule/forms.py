@@ -100,7 +100,7 @@ def _clock_schedule(
         ListTimes(times),
         gap=options.gap,
         overlap=options.overlap,
-        words=words,
+        words=lambda: words,
     )
 
 

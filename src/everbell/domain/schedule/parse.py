@@ -17,6 +17,8 @@ from everbell.domain.schedule.options import Options
 from everbell.domain.schedule.zones import get_zone
 
 MAX_TEXT = 1000
+_HASHED = re.compile(r"[hH~]")
+_ANCHORED = re.compile(r"every|interval", re.IGNORECASE)
 _PREFIX = re.compile(r"(?:CRON_TZ|TZ)=(\S*)")
 
 
@@ -57,9 +59,15 @@ def parse_schedule(  # noqa: PLR0913  (the public face: everything that decides 
     Raises:
         ScheduleError: with text, position and hint.
     """
+    jitter_s = float(jitter_s)
+    # Jobs that differ only in what their text does not use share one schedule.
+    if not jitter_s and not _HASHED.search(text):
+        hash_key = ""
+    if not _ANCHORED.search(text):
+        anchor_us = None
     return _parse(
         text, tz, anchor_us, start_us, end_us, dst_gap, dst_overlap, hash_key, week_start,
-        sub_second, float(jitter_s),
+        sub_second, jitter_s,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ starts with ``*`` follows elapsed time, through both passes and not for skipped 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,8 +49,8 @@ class WallSchedule(Schedule):
         *,
         gap: bool,
         overlap: str,
-        words: str,
-        lint: tuple[str, ...] = (),
+        words: Callable[[], str],
+        lint: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
         """``gap``: run after a gap; ``overlap``: ``first``, ``second`` or ``both``."""
         super().__init__(*identity)
@@ -67,11 +68,11 @@ class WallSchedule(Schedule):
 
     def describe(self) -> str:
         """The schedule in English words."""
-        return f"{self._words} ({self._tz})"
+        return f"{self._words()} ({self._tz})"
 
     def lint(self) -> list[str]:
         """Warnings about texts that are legal and often not what was meant."""
-        return [*self._lint, *self._gap_warning()]
+        return [*self._lint(), *self._gap_warning()]
 
     def next_us(self, after_us: int) -> int | None:
         """The first slot strictly after an instant; ``None``: never again."""
