@@ -75,7 +75,7 @@ def _croniter(text: str, tz: str, steps: int) -> float:
 def _parse_cost(steps: int) -> float:
     begin = time.perf_counter()
     for number in range(steps):
-        parse_schedule("*/5 9-17 * * 1-5", "Europe/Stockholm", hash_key=f"bench-{number}")
+        parse_schedule(f"{number % 60} {number // 60}-17 * * 1-5", "Europe/Stockholm")
     return (time.perf_counter() - begin) / steps * 1e6
 
 
