@@ -5,18 +5,21 @@ set -eu
 cd "$(dirname "$0")/.."
 client=tests/e2e/seed_client
 
-if ! command -v node >/dev/null 2>&1 || ! command -v npm >/dev/null 2>&1; then
+need() { # command package: some nodejs packages bring npm along and conflict with Debian's
+    command -v "$1" >/dev/null 2>&1 && return
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
-        echo "installing nodejs and npm (the JavaScript seed program is one of the tests)"
-        export DEBIAN_FRONTEND=noninteractive
-        apt-get update -qq
-        apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
+        echo "installing $2 (the JavaScript seed program is one of the tests)"
+        [ -n "${updated:-}" ] || apt-get update -qq
+        updated=yes
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null
     else
-        echo "error: the tests need node and npm, which are not on the PATH" >&2
-        echo "hint: install them (Debian, Ubuntu: sudo apt-get install nodejs npm), then again" >&2
+        echo "error: the tests need $1, which is not on the PATH" >&2
+        echo "hint: install it (Debian, Ubuntu: sudo apt-get install $2), then again" >&2
         exit 2
     fi
-fi
+}
+need node nodejs
+need npm npm
 
 stamp="$client/node_modules/.everbell-lock"
 if ! cmp -s "$client/package-lock.json" "$stamp"; then
