@@ -1,0 +1,1 @@
+"""What performs actions: HTTP callbacks, commands and scripts."""

@@ -1,0 +1,1 @@
+"""What tests of Everbell, and of its extensions, build on."""
