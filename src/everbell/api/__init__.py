@@ -1,0 +1,1 @@
+"""The REST face: Starlette routes over the use cases."""

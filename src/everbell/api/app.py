@@ -1,0 +1,135 @@
+"""The ASGI application: routes at /api/v1, /v1 and the root; every answer has a request id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from everbell.api.auth import identify
+from everbell.api.bodies import closest
+from everbell.api.call import Call, Endpoint
+from everbell.api.problems import MethodError, answer_error
+from everbell.api.table import ENDPOINTS
+from everbell.domain.errors import NotFoundError, UserError
+from everbell.services.context import LOCAL, Services
+
+PREFIXES = ("/api/v1", "/v1", "")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_SAFE = {"x-content-type-options": "nosniff"}
+
+
+def create_app(
+    services: Services,
+    *,
+    ready: Callable[[], str] = lambda: "",
+    extra_routes: Sequence[BaseRoute] = (),
+    lifespan: Any = None,
+) -> Starlette:
+    """Return the API as an ASGI application.
+
+    ``ready`` tells why the node can't work, or nothing. ``extra_routes`` come after the API's.
+    """
+    routes: list[BaseRoute] = []
+    for path, methods in _by_path().items():
+        endpoint = _dispatcher(services, ready, methods)
+        routes += [
+            Route(prefix + path, endpoint, methods=list(_METHODS), include_in_schema=False)
+            for prefix in PREFIXES
+        ]
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        request_id = _request_id(services, request)
+        return _finish(
+            answer_error(_routing_error(request, error), _path(request), request_id), request_id
+        )
+
+    return Starlette(
+        routes=[*routes, *extra_routes],
+        exception_handlers={HTTPException: refuse},
+        lifespan=lifespan,
+    )
+
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def _by_path() -> dict[str, dict[str, Endpoint]]:
+    table: dict[str, dict[str, Endpoint]] = {}
+    for one in ENDPOINTS:
+        for path in (one.path, *one.also):
+            table.setdefault(path, {})[one.method] = one
+    return table
+
+
+def _dispatcher(
+    services: Services, ready: Callable[[], str], methods: dict[str, Endpoint]
+) -> Callable[[Request], Any]:
+    allowed = tuple(sorted(methods))
+
+    async def dispatch(request: Request) -> Response:
+        request_id = _request_id(services, request)
+        method = "GET" if request.method == "HEAD" else request.method
+        try:
+            endpoint = methods.get(method)
+            if endpoint is None:
+                raise MethodError(
+                    f"{request.method} is not possible here",
+                    hint=f"possible: {', '.join(allowed)}",
+                    suggestions=allowed,
+                )
+            response = await _perform(endpoint, services, ready, request)
+        except ClientDisconnect:
+            # Nobody is there to read this; it only ends the request in good order.
+            response = answer_error(UserError("the client went away"), _path(request), request_id)
+        except Exception as error:  # noqa: BLE001  (HTTP boundary)
+            response = answer_error(error, _path(request), request_id)
+        return _finish(response, request_id)
+
+    return dispatch
+
+
+async def _perform(
+    endpoint: Endpoint, services: Services, ready: Callable[[], str], request: Request
+) -> Response:
+    actor = LOCAL
+    if endpoint.scope is not None:
+        actor = await identify(services, request)
+        actor.require(endpoint.scope)
+    endpoint.check_query(request)
+    return await endpoint.handler(Call(request, services, actor, ready))
+
+
+def _request_id(services: Services, request: Request) -> str:
+    given = request.headers.get("x-request-id", "")
+    return given if _REQUEST_ID.match(given) else "req_" + services.entropy.token_bytes(8).hex()
+
+
+def _finish(response: Response, request_id: str) -> Response:
+    response.headers["x-request-id"] = request_id
+    for name, value in _SAFE.items():
+        response.headers[name] = value
+    return response
+
+
+def _path(request: Request) -> str:
+    return request.url.path[:200]
+
+
+def _routing_error(request: Request, error: Exception) -> Exception:
+    status = getattr(error, "status_code", 404)
+    if status != 404:
+        return UserError(str(getattr(error, "detail", "")) or "the request can't be read")
+    known = sorted({one.path for one in ENDPOINTS})
+    path = request.url.path
+    for prefix in PREFIXES[:2]:
+        path = path.removeprefix(prefix)
+    near = closest(path, known)
+    hint = f"did you mean {near[0]}?" if near else "the addresses are listed at /openapi.json"
+    return NotFoundError(f"nothing is at {_path(request)}", hint=hint, suggestions=near)

@@ -1,0 +1,177 @@
+"""Request bodies: bounded, JSON, and converted with every wrong field named."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from starlette.requests import Request
+
+from everbell.api.problems import JsonError, MediaTypeError
+from everbell.domain.errors import FieldProblem, LimitError, ValidationError
+
+T = TypeVar("T", bound=msgspec.Struct)
+_PATH = re.compile(r" - at `(\$.*)`\Z")
+_BYTE = re.compile(r"\(byte (\d+)\)")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`\Z", re.DOTALL)
+_ABSENT = re.compile(r"Object missing required field `(.*)`\Z", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+MAX_SHOWN = 80
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Return the body. Raises LimitError as soon as it is longer than ``limit`` bytes."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise _too_large(limit)
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise _too_large(limit)
+        parts.append(part)
+    return b"".join(parts)
+
+
+def decode(body: bytes, content_type: str | None) -> Any:
+    """Return the JSON value of a body. Raises MediaTypeError, JsonError (line and column)."""
+    if content_type is not None:
+        kind = content_type.partition(";")[0].strip().lower()
+        if kind != "application/json" and not (
+            kind.startswith("application/") and kind.endswith("+json")
+        ):
+            raise MediaTypeError(
+                f"the body is declared as {kind[:MAX_SHOWN]!r}",
+                hint="send JSON, with the header content-type: application/json",
+            )
+    if not body.strip():
+        raise JsonError("the body is empty", hint="send a JSON object")
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise _bad_json(body, str(error)) from None
+    except RecursionError:
+        raise JsonError("the body is nested too deeply", hint="fewer levels of lists") from None
+    except (UnicodeDecodeError, ValueError):
+        raise JsonError("the body is not UTF-8", hint="encode it as UTF-8") from None
+
+
+def convert(value: Any, kind: type[T], pointer: str = "", names: dict[str, str] | None = None) -> T:
+    """Return ``value`` as ``kind``. Raises ValidationError that names every wrong field.
+
+    ``names`` maps our field names to those that the caller used.
+    """
+    names = names or {}
+    if not isinstance(value, dict):
+        problem = FieldProblem(pointer, f"is {_json_name(value)}", hint="a JSON object is needed")
+        raise ValidationError("the body is not an object", problems=(problem,))
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    problems, suggestions = _unknown(value, list(fields), pointer)
+    good: dict[str, Any] = {}
+    for name, field in fields.items():
+        shown = f"{pointer}/{names.get(name, name)}"
+        if name not in value:
+            if field.required:
+                problems.append(FieldProblem(shown, "is missing", code="required"))
+            continue
+        try:
+            good[field.name] = msgspec.convert(value[name], field.type)
+        except msgspec.ValidationError as error:
+            problems.append(_problem(str(error), shown, field.type))
+    if problems:
+        count = len(problems)
+        detail = "1 field is wrong" if count == 1 else f"{count} fields are wrong"
+        first = problems[0]
+        raise ValidationError(
+            f"{detail}: {first.pointer} {first.message}",
+            hint=first.hint,
+            problems=tuple(problems),
+            suggestions=tuple(suggestions),
+        )
+    return kind(**good)
+
+
+def closest(name: str, known: list[str]) -> tuple[str, ...]:
+    """Return up to three known names that look like ``name``."""
+    return tuple(difflib.get_close_matches(name.lower()[:100], known, n=3, cutoff=0.6))
+
+
+def unknown_field(name: str, known: list[str], pointer: str) -> FieldProblem:
+    """Return the problem of a field that nobody asked for."""
+    near = closest(name, known)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return FieldProblem(f"{pointer}/{escape(name)}", "is unknown", hint=hint, code="unknown_field")
+
+
+def escape(name: str) -> str:
+    """Return one step of a JSON pointer (RFC 6901), shortened."""
+    return name[:MAX_SHOWN].replace("~", "~0").replace("/", "~1")
+
+
+def _unknown(
+    value: dict[str, Any], known: list[str], pointer: str
+) -> tuple[list[FieldProblem], list[str]]:
+    problems: list[FieldProblem] = []
+    suggestions: list[str] = []
+    for name in value:
+        if name not in known:
+            problems.append(unknown_field(name, known, pointer))
+            suggestions += closest(name, known)[:1]
+            if len(problems) >= 20:
+                break
+    return problems, suggestions
+
+
+def _too_large(limit: int) -> LimitError:
+    return LimitError(
+        f"the body is longer than {limit} bytes", hint="send less (setting api.max_body)"
+    )
+
+
+def _bad_json(body: bytes, message: str) -> JsonError:
+    found = _BYTE.search(message)
+    where = ""
+    if found:
+        at = int(found.group(1))
+        before = body[:at]
+        line = before.count(b"\n") + 1
+        column = at - (before.rfind(b"\n") + 1) + 1
+        where = f" at line {line}, column {column}"
+    reason = _BYTE.sub("", message).removeprefix("JSON is malformed: ").strip(" :")
+    return JsonError(f"the body is not JSON{where}: {reason}", hint="check quotes and commas")
+
+
+def _problem(message: str, pointer: str, kind: Any) -> FieldProblem:
+    steps: list[str] = []
+    found = _PATH.search(message)
+    if found:
+        steps = [a or b for a, b in _STEP.findall(found.group(1))]
+        message = message[: found.start()]
+    pointer += "".join(f"/{escape(step)}" for step in steps)
+    unknown = _UNKNOWN.match(message)
+    if unknown:
+        return unknown_field(unknown.group(1), _names_below(kind), pointer)
+    absent = _ABSENT.match(message)
+    if absent:
+        return FieldProblem(f"{pointer}/{absent.group(1)}", "is missing", code="required")
+    if message.startswith("Invalid value") and pointer.endswith("/kind"):
+        return FieldProblem(pointer, "is no kind of action", hint="http, command or script")
+    return FieldProblem(pointer, message[:1].lower() + message[1:200])
+
+
+def _names_below(kind: Any) -> list[str]:
+    """Return the field names of all structs inside a type, for suggestions."""
+    if get_origin(kind) in {Union, types.UnionType}:
+        return [name for one in get_args(kind) for name in _names_below(one)]
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return [field.encode_name for field in msgspec.structs.fields(kind)]
+    return []
+
+
+def _json_name(value: Any) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+    return names.get(type(value), "null" if value is None else "a number")

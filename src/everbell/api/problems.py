@@ -1,0 +1,142 @@
+"""Errors as answers: the one place where the error tree meets HTTP."""
+
+from __future__ import annotations
+
+import logging
+
+import msgspec
+from starlette.responses import Response
+
+from everbell.api.schemas import Problem, ProblemField
+from everbell.domain.errors import (
+    AuthenticationError,
+    Bug,
+    EverbellError,
+    ScheduleError,
+    StoreError,
+    UserError,
+)
+
+_log = logging.getLogger("everbell.api")
+TYPE = "https://everbell.dev/errors/"
+RETRY_AFTER_S = 1
+
+TITLES = {
+    "bad_request": "The request can't be read",
+    "invalid_json": "The body is not JSON",
+    "unknown_parameter": "No such query parameter",
+    "invalid_parameter": "A query parameter is wrong",
+    "unsupported_media_type": "The body has the wrong content type",
+    "method_not_allowed": "The method does not fit this address",
+    "invalid_schedule": "The schedule can't be read",
+    "validation_failed": "The input can't be accepted",
+    "idempotency_key_reused": "The idempotency key belongs to another request",
+    "not_found": "No such thing",
+    "conflict": "The state forbids it",
+    "version_mismatch": "Somebody else changed it",
+    "unauthenticated": "Who are you?",
+    "forbidden": "Not allowed",
+    "limit_exceeded": "Too large",
+    "invalid_config": "The configuration can't be used",
+    "store_error": "The store failed",
+    "store_unavailable": "The store can't be reached",
+    "store_conflict": "Somebody else was faster",
+    "store_corrupt": "The store can't be trusted",
+    "store_unknown_outcome": "The store's answer was lost",
+    "refused": "Refused",
+    "not_ready": "The node can't work now",
+    "internal": "Something broke inside",
+}
+
+
+class MediaTypeError(UserError):
+    """The body is not declared as JSON."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
+class MethodError(UserError):
+    """The address exists, the method does not."""
+
+    code = "method_not_allowed"
+    status = 405
+
+
+class JsonError(UserError):
+    """The body is not JSON; the message tells where."""
+
+    code = "invalid_json"
+
+
+class UnknownParameter(UserError):
+    """The address takes no such query parameter."""
+
+    code = "unknown_parameter"
+
+
+class ParameterError(UserError):
+    """A query parameter has a value that can't be read."""
+
+    code = "invalid_parameter"
+
+
+class NotReady(EverbellError):
+    """The node lives but can't work."""
+
+    code = "not_ready"
+    status = 503
+
+
+def answer_error(error: Exception, instance: str, request_id: str) -> Response:
+    """Return the problem+json answer; unexpected errors are logged and told without detail."""
+    if not isinstance(error, EverbellError) or isinstance(error, Bug):
+        _log.error("request %s failed", request_id, exc_info=error)
+        error = EverbellError(
+            "an unexpected error; nothing can be said about what was done",
+            hint=f"look for {request_id} in the server's log",
+        )
+    elif isinstance(error, StoreError):
+        _log.warning("request %s: %s: %s", request_id, error.code, error.message)
+    problem = _problem(error, instance, request_id)
+    return Response(
+        msgspec.json.encode(problem),
+        status_code=error.status,
+        headers=_headers(error),
+        media_type="application/problem+json",
+    )
+
+
+def _problem(error: EverbellError, instance: str, request_id: str) -> Problem:
+    position: int | msgspec.UnsetType = msgspec.UNSET
+    text: str | msgspec.UnsetType = msgspec.UNSET
+    if isinstance(error, ScheduleError):
+        position, text = error.position, error.text
+    return Problem(
+        type=TYPE + error.code,
+        title=TITLES.get(error.code, "The request failed"),
+        status=error.status,
+        code=error.code,
+        detail=error.message,
+        hint=error.hint,
+        instance=instance,
+        request_id=request_id,
+        errors=tuple(
+            ProblemField(pointer=one.pointer, code=one.code, message=one.message, hint=one.hint)
+            for one in getattr(error, "problems", ())
+        ),
+        suggestions=tuple(getattr(error, "suggestions", ())),
+        position=position,
+        text=text,
+    )
+
+
+def _headers(error: EverbellError) -> dict[str, str]:
+    headers = {"cache-control": "no-store"}
+    if isinstance(error, AuthenticationError):
+        headers["www-authenticate"] = 'Bearer realm="everbell"'
+    if error.status == 503:
+        headers["retry-after"] = str(RETRY_AFTER_S)
+    if isinstance(error, MethodError):
+        headers["allow"] = ", ".join(error.suggestions)
+    return headers

@@ -1,0 +1,175 @@
+"""Holds, nodes, schedule previews and health."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+
+from everbell.api import views
+from everbell.api.call import Call, Endpoint, answer
+from everbell.api.problems import NotReady
+from everbell.api.schemas import (
+    Health,
+    HoldIn,
+    HoldOut,
+    NodeOut,
+    PageOut,
+    PreviewIn,
+    PreviewOut,
+    ReleaseIn,
+    SlotOut,
+)
+from everbell.api.times import iso, iso_in
+from everbell.domain.errors import FieldProblem, ValidationError
+from everbell.services import holds, nodes
+from everbell.services.context import as_key, missing
+from everbell.services.preview import preview
+
+MAX_SLOTS = 100
+
+
+async def create_hold(call: Call) -> Response:
+    """Start nothing new in a scope until the hold is released."""
+    given = await call.body(HoldIn)
+    hold = await holds.add(
+        call.services,
+        call.actor,
+        given.scope,
+        given.target,
+        project=given.project,
+        reason=given.reason,
+    )
+    return answer(views.hold(hold), 201)
+
+
+async def list_holds(call: Call) -> Response:
+    """List the holds."""
+    found = await holds.list_all(call.services, call.actor)
+    shown = [views.hold(one) for one in found]
+    return answer(shown, page=PageOut(limit=len(shown), offset=0, total=len(shown)))
+
+
+async def release_hold(call: Call) -> Response:
+    """End a hold and decide what becomes of the slots missed under it."""
+    given = await call.body(ReleaseIn)
+    key = as_key(call.key)
+    if not isinstance(key, int):
+        raise missing("hold", call.key)
+    return answer(views.hold(await holds.release(call.services, call.actor, key, given.missed)))
+
+
+async def list_nodes(call: Call) -> Response:
+    """List the nodes."""
+    shown = [views.node(one) for one in await nodes.list_nodes(call.services)]
+    return answer(shown, page=PageOut(limit=len(shown), offset=0, total=len(shown)))
+
+
+async def preview_schedule(call: Call) -> Response:
+    """Explain a schedule: words, next slots, warnings."""
+    given = await call.body(PreviewIn)
+    if not 1 <= given.n <= MAX_SLOTS:
+        problem = FieldProblem("/n", f"is {given.n}", hint=f"1 to {MAX_SLOTS}")
+        raise ValidationError("n is out of range", problems=(problem,))
+    seen = preview(call.services, given.schedule, given.timezone, given.n)
+    return answer(
+        PreviewOut(
+            schedule=given.schedule,
+            timezone=seen.timezone,
+            description=seen.description,
+            warnings=seen.warnings,
+            next=tuple(
+                SlotOut(at=iso(one) or "", local=iso_in(one, seen.timezone)) for one in seen.slots
+            ),
+        )
+    )
+
+
+async def health(_: Call) -> Response:
+    """Say that the process lives."""
+    return answer(Health(status="ok"))
+
+
+async def readiness(call: Call) -> Response:
+    """Say whether the node can work: the store answers, the engine turns."""
+    await nodes.check_store(call.services)
+    trouble = call.ready()
+    if trouble:
+        raise NotReady(trouble, hint="the node's log tells more")
+    return answer(Health(status="ready"))
+
+
+CLUSTER_ROUTES = (
+    Endpoint(
+        method="POST",
+        path="/holds",
+        name="holds_create",
+        summary="Hold a scope",
+        handler=create_hold,
+        scope="write",
+        body=HoldIn,
+        answer=HoldOut,
+        status=201,
+        errors=(404, 409, 422),
+    ),
+    Endpoint(
+        method="GET",
+        path="/holds",
+        name="holds_list",
+        summary="List the holds",
+        handler=list_holds,
+        scope="read",
+        answer=HoldOut,
+        many=True,
+    ),
+    Endpoint(
+        method="POST",
+        path="/holds/{id}/release",
+        name="holds_release",
+        summary="End a hold",
+        handler=release_hold,
+        scope="write",
+        body=ReleaseIn,
+        answer=HoldOut,
+        errors=(404, 422),
+    ),
+    Endpoint(
+        method="POST",
+        path="/schedules/preview",
+        name="schedules_preview",
+        summary="Explain a schedule",
+        handler=preview_schedule,
+        scope="read",
+        body=PreviewIn,
+        answer=PreviewOut,
+        errors=(422,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/nodes",
+        name="nodes_list",
+        summary="List the nodes",
+        handler=list_nodes,
+        scope="read",
+        answer=NodeOut,
+        many=True,
+    ),
+    Endpoint(
+        method="GET",
+        path="/healthz",
+        name="health_live",
+        summary="Does the process live?",
+        handler=health,
+        scope=None,
+        answer=Health,
+        also=("/healthcheck",),
+    ),
+    Endpoint(
+        method="GET",
+        path="/readyz",
+        name="health_ready",
+        summary="Can the node work?",
+        handler=readiness,
+        scope=None,
+        answer=Health,
+        errors=(503,),
+    ),
+)

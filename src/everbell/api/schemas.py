@@ -1,0 +1,344 @@
+"""What comes in and what goes out, as typed shapes; OpenAPI is generated from these."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from everbell.domain.job import CommandAction, Dst, HttpAction, OnFailure, ScriptAction
+from everbell.domain.records import Scope
+from everbell.domain.run import State, Trigger
+
+ActionIn = HttpAction | CommandAction | ScriptAction
+Key = int | str
+Time = Annotated[str, Meta(description="ISO 8601, UTC, ends with Z")]
+Seconds = Annotated[float, Meta(description="Seconds")]
+
+
+class In(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of request bodies."""
+
+
+class Out(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of answers."""
+
+
+class ProjectIn(In, frozen=True, kw_only=True):
+    """A project to be stored."""
+
+    name: str
+    description: str = ""
+
+
+class ProjectPatch(In, frozen=True, kw_only=True):
+    """What to change of a project."""
+
+    name: str | None = None
+    description: str | None = None
+
+
+class ProjectOut(Out, frozen=True, kw_only=True):
+    """A project."""
+
+    id: int
+    uuid: str
+    name: str
+    description: str
+    created_at: Time
+    updated_at: Time
+
+
+class CredentialIn(In, frozen=True, kw_only=True):
+    """A credential to be made. ``expires_in`` is in seconds."""
+
+    name: str = ""
+    scopes: tuple[Scope, ...] = ("read", "run", "write")
+    project: Key | None = None
+    expires_at: Time | None = None
+    expires_in: Seconds | None = None
+
+
+class RotateIn(In, frozen=True, kw_only=True):
+    """How long the old secret stays good, in seconds."""
+
+    grace: Seconds = 86_400.0
+
+
+class CredentialOut(Out, frozen=True, kw_only=True):
+    """A credential; ``api_secret`` only in the answer to its making or rotation."""
+
+    id: int
+    uuid: str
+    name: str
+    api_key: str
+    scopes: tuple[Scope, ...]
+    project_id: int | None
+    archived: bool
+    created_at: Time
+    expires_at: Time | None
+    old_secret_until: Time | None = None
+    api_secret: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class MisfireIn(In, frozen=True, kw_only=True):
+    """What becomes of slots that no node was there to start; ``window`` in seconds."""
+
+    policy: Literal["skip", "latest", "all"] = "latest"
+    window: Seconds = 3600.0
+    max_catch_up: int = 100
+
+
+class RetryIn(In, frozen=True, kw_only=True):
+    """Further attempts; ``delay`` and ``cap`` in seconds."""
+
+    max: int = 0
+    delay: Seconds = 1.0
+    multiplier: float = 1.0
+    cap: Seconds = 3600.0
+    jitter: float = 0.0
+    on: tuple[Literal["failed", "timed_out"], ...] = ("failed", "timed_out")
+
+
+class JobIn(In, frozen=True, kw_only=True):
+    """A job, in native names. The names of older schedulers are accepted too."""
+
+    name: str
+    action: ActionIn
+    project: Key | None = None
+    description: str = ""
+    schedule: str | None = None
+    timezone: str = "UTC"
+    start_at: Time | None = None
+    end_at: Time | None = None
+    anchor_at: Time | None = None
+    repeat: bool = True
+    jitter: Seconds = 0.0
+    dst: Dst = Dst()
+    week_start: str = "monday"
+    misfire: MisfireIn = MisfireIn()
+    overlap: Literal["skip", "queue", "allow", "replace"] = "skip"
+    max_running: int = 1
+    retry: RetryIn | None = None
+    timeout: Seconds | None = None
+    on_failure: OnFailure = OnFailure()
+    delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
+    data: Any = None
+    tags: tuple[str, ...] = ()
+    enabled: bool = True
+
+
+class JobOut(Out, frozen=True, kw_only=True):
+    """A job. ``spec`` is ``schedule`` under its older name."""
+
+    id: int
+    uuid: str
+    project_id: int
+    project_uuid: str
+    project: str
+    name: str
+    description: str
+    schedule: str | None
+    spec: str | None
+    timezone: str
+    start_at: Time | None
+    end_at: Time | None
+    anchor_at: Time | None
+    repeat: bool
+    jitter: Seconds
+    dst: Dst
+    week_start: str
+    action: ActionIn
+    data: Any
+    misfire: MisfireIn
+    overlap: str
+    max_running: int
+    retry: RetryIn | None
+    timeout: Seconds | None
+    on_failure: OnFailure
+    delivery: str
+    tags: tuple[str, ...]
+    enabled: bool
+    parked: str
+    quarantined: str
+    failures: int
+    version: int
+    next_run: Time | None
+    last_run: Time | None
+    last_status: State | None
+    last_skipped: Time | None
+    created_at: Time
+    startdate: Time
+    updated_at: Time
+    callback_url: str | msgspec.UnsetType = msgspec.UNSET
+    frequency: float | msgspec.UnsetType = msgspec.UNSET
+
+
+class AttemptOut(Out, frozen=True, kw_only=True):
+    """One try inside a run that did not end the run."""
+
+    attempt: int
+    token: int
+    node: str
+    state: State
+    started_at: Time | None
+    finished_at: Time | None
+    code: int | None
+    error: str
+
+
+class RunOut(Out, frozen=True, kw_only=True):
+    """A run. ``until`` and ``count`` describe a range of slots in one row."""
+
+    id: str
+    job_id: int
+    job_uuid: str
+    job: str
+    project_id: int
+    slot: Time
+    trigger: Trigger
+    state: State
+    reason: str
+    attempt: int
+    token: int
+    node: str
+    due_at: Time
+    claimed_at: Time | None
+    started_at: Time | None
+    finished_at: Time | None
+    duration_ms: float | None
+    lateness_ms: float | None
+    code: int | None
+    error: str
+    output_bytes: int
+    truncated: bool
+    until: Time | None
+    count: int
+    cancel_requested: bool
+    attempts: tuple[AttemptOut, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class RunNow(In, frozen=True, kw_only=True):
+    """Nothing needs to be said; ``reason`` is kept with the run."""
+
+    reason: str = ""
+
+
+class HoldIn(In, frozen=True, kw_only=True):
+    """A hold. ``target`` is an id, uuid or name; ``project`` tells whose job's name it is."""
+
+    scope: Literal["all", "project", "job"]
+    target: Key | None = None
+    project: Key | None = None
+    reason: str = ""
+
+
+class JobHoldIn(In, frozen=True, kw_only=True):
+    """Why the job is held."""
+
+    reason: str = ""
+
+
+class ReleaseIn(In, frozen=True, kw_only=True):
+    """What becomes of the slots missed under the hold."""
+
+    missed: Literal["once", "each", "skip"]
+
+
+class HoldOut(Out, frozen=True, kw_only=True):
+    """A hold."""
+
+    id: int
+    scope: str
+    target_id: int
+    reason: str
+    who: str
+    created_at: Time
+
+
+class PreviewIn(In, frozen=True, kw_only=True):
+    """A schedule to be explained; ``n`` slots, at most 100."""
+
+    schedule: str
+    timezone: str = "UTC"
+    n: int = 5
+
+
+class SlotOut(Out, frozen=True, kw_only=True):
+    """One planned instant, in UTC and in the schedule's zone."""
+
+    at: Time
+    local: str
+
+
+class PreviewOut(Out, frozen=True, kw_only=True):
+    """A schedule in words, its next slots, and what may surprise."""
+
+    schedule: str | None
+    timezone: str
+    description: str
+    warnings: tuple[str, ...]
+    next: tuple[SlotOut, ...]
+
+
+class NodeOut(Out, frozen=True, kw_only=True):
+    """A process of the cluster."""
+
+    id: str
+    name: str
+    host: str
+    pid: int
+    version: str
+    state: str
+    started_at: Time
+    heartbeat_at: Time
+    lease_until: Time
+    workers: int
+    running: int
+    queued: int
+    rss_bytes: int
+    cpu_percent: float
+    address: str
+
+
+class Health(Out, frozen=True, kw_only=True):
+    """Whether the process lives (or can work), and why not."""
+
+    status: str
+
+
+class PageOut(Out, frozen=True, kw_only=True):
+    """Where in a list this page stands."""
+
+    limit: int
+    offset: int | msgspec.UnsetType = msgspec.UNSET
+    total: int | msgspec.UnsetType = msgspec.UNSET
+    next: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class ProblemField(Out, frozen=True, kw_only=True):
+    """One wrong field."""
+
+    pointer: str
+    code: str
+    message: str
+    hint: str
+
+
+class Problem(Out, frozen=True, kw_only=True):
+    """An error, after RFC 9457. ``code`` is stable, for programs to branch on."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    hint: str
+    instance: str
+    request_id: str
+    success: bool = False
+    errors: tuple[ProblemField, ...] = ()
+    suggestions: tuple[str, ...] = ()
+    position: int | msgspec.UnsetType = msgspec.UNSET
+    text: str | msgspec.UnsetType = msgspec.UNSET

@@ -1,0 +1,222 @@
+"""Records as the API shows them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from everbell.api.job_input import show_misfire, show_retry
+from everbell.api.schemas import (
+    AttemptOut,
+    CredentialOut,
+    HoldOut,
+    JobOut,
+    NodeOut,
+    ProjectOut,
+    RunOut,
+)
+from everbell.api.times import iso
+from everbell.domain.job import HttpAction, Job
+from everbell.domain.records import Credential, Hold, Node, Project
+from everbell.domain.run import Attempt, Run
+from everbell.services.context import Services
+from everbell.services.projects import by_ids
+
+_EVERY = re.compile(r"@every ((?:\d+(?:\.\d+)?(?:h|ms|m|s))+)\Z")
+_PART = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
+_UNIT_S = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+
+
+def _at(at_us: int) -> str:
+    return iso(at_us) or ""
+
+
+def project(it: Project) -> ProjectOut:
+    """Show a project."""
+    return ProjectOut(
+        id=it.id,
+        uuid=it.uuid,
+        name=it.name,
+        description=it.description,
+        created_at=_at(it.created_us),
+        updated_at=_at(it.updated_us),
+    )
+
+
+def credential(it: Credential, secret: str | None = None) -> CredentialOut:
+    """Show a credential; with its secret only right after it was made."""
+    return CredentialOut(
+        id=it.id,
+        uuid=it.uuid,
+        name=it.name,
+        api_key=it.api_key,
+        scopes=it.scopes,
+        project_id=it.project_id,
+        archived=it.archived,
+        created_at=_at(it.created_us),
+        expires_at=iso(it.expires_us),
+        old_secret_until=iso(it.old_until_us) if it.old_hash else None,
+        api_secret=msgspec.UNSET if secret is None else secret,
+    )
+
+
+def frequency(schedule: str | None) -> float | msgspec.UnsetType:
+    """Return the seconds of an ``@every`` schedule."""
+    found = _EVERY.match(schedule or "")
+    if not found:
+        return msgspec.UNSET
+    return sum(float(n) * _UNIT_S[unit] for n, unit in _PART.findall(found.group(1)))
+
+
+async def jobs(services: Services, stored: Sequence[Job]) -> list[JobOut]:
+    """Show jobs, with their projects and what they did last."""
+    owners = await by_ids(services, {one.project_id for one in stored})
+    last = await services.store.last_runs([one.id for one in stored]) if stored else {}
+    return [
+        _job(one, owners.get(one.project_id), *last.get(one.id, (None, None))) for one in stored
+    ]
+
+
+def _job(it: Job, owner: Project | None, last: Run | None, skipped: Run | None) -> JobOut:
+    what = it.definition
+    return JobOut(
+        id=it.id,
+        uuid=it.uuid,
+        project_id=it.project_id,
+        project_uuid=owner.uuid if owner else "",
+        project=owner.name if owner else "",
+        name=what.name,
+        description=what.description,
+        schedule=what.schedule,
+        spec=what.schedule,
+        timezone=what.timezone,
+        start_at=iso(what.start_us),
+        end_at=iso(what.end_us),
+        anchor_at=iso(what.anchor_us),
+        repeat=what.repeat,
+        jitter=what.jitter_s,
+        dst=what.dst,
+        week_start=what.week_start,
+        action=what.action,
+        data=what.data,
+        misfire=show_misfire(what.misfire),
+        overlap=what.overlap,
+        max_running=what.max_running,
+        retry=show_retry(what.retry),
+        timeout=what.timeout_s,
+        on_failure=what.on_failure,
+        delivery=what.delivery,
+        tags=what.tags,
+        enabled=it.enabled,
+        parked=it.parked,
+        quarantined=it.quarantined,
+        failures=it.failures,
+        version=it.version,
+        next_run=iso(it.next_slot_us) if it.enabled else None,
+        last_run=iso(last.started_us or last.key.slot_us) if last else None,
+        last_status=last.state if last else None,
+        last_skipped=iso(skipped.key.slot_us) if skipped else None,
+        created_at=_at(it.created_us),
+        startdate=_at(it.created_us),
+        updated_at=_at(it.updated_us),
+        callback_url=what.action.url if isinstance(what.action, HttpAction) else msgspec.UNSET,
+        frequency=frequency(what.schedule),
+    )
+
+
+async def runs(services: Services, stored: Sequence[Run]) -> list[RunOut]:
+    """Show runs, with the names of their jobs."""
+    ids = sorted({one.key.job_id for one in stored})
+    owners = {job.id: job for job in await services.store.get_jobs(ids)} if ids else {}
+    return [run(one, owners.get(one.key.job_id)) for one in stored]
+
+
+def run(it: Run, job: Job | None, attempts: Sequence[Attempt] | None = None) -> RunOut:
+    """Show a run; with its earlier attempts if they are given."""
+    return RunOut(
+        id=it.id,
+        job_id=it.key.job_id,
+        job_uuid=job.uuid if job else "",
+        job=job.name if job else "",
+        project_id=it.project_id,
+        slot=_at(it.key.slot_us),
+        trigger=it.trigger,
+        state=it.state,
+        reason=it.reason,
+        attempt=it.attempt,
+        token=it.token,
+        node=it.node,
+        due_at=_at(it.due_us),
+        claimed_at=iso(it.claimed_us),
+        started_at=iso(it.started_us),
+        finished_at=iso(it.finished_us),
+        duration_ms=_milliseconds(it.started_us, it.finished_us),
+        lateness_ms=_milliseconds(_planned(it), it.started_us),
+        code=it.code,
+        error=it.error,
+        output_bytes=it.output_bytes,
+        truncated=it.truncated,
+        until=iso(it.until_us),
+        count=it.count,
+        cancel_requested=it.cancel_requested,
+        attempts=msgspec.UNSET if attempts is None else tuple(_attempt(one) for one in attempts),
+    )
+
+
+def _planned(it: Run) -> int:
+    """Return when this attempt should have started: a retry has its own due time."""
+    return it.due_us if it.attempt > 1 and it.due_us else it.key.slot_us
+
+
+def _milliseconds(start_us: int | None, end_us: int | None) -> float | None:
+    if start_us is None or end_us is None:
+        return None
+    return (end_us - start_us) / 1000
+
+
+def _attempt(it: Attempt) -> AttemptOut:
+    return AttemptOut(
+        attempt=it.attempt,
+        token=it.token,
+        node=it.node,
+        state=it.state,
+        started_at=iso(it.started_us),
+        finished_at=iso(it.finished_us),
+        code=it.code,
+        error=it.error,
+    )
+
+
+def hold(it: Hold) -> HoldOut:
+    """Show a hold."""
+    return HoldOut(
+        id=it.id,
+        scope=it.scope,
+        target_id=it.target_id,
+        reason=it.reason,
+        who=it.who,
+        created_at=_at(it.created_us),
+    )
+
+
+def node(it: Node) -> NodeOut:
+    """Show a node."""
+    return NodeOut(
+        id=it.id,
+        name=it.name,
+        host=it.host,
+        pid=it.pid,
+        version=it.version,
+        state=it.state,
+        started_at=_at(it.started_us),
+        heartbeat_at=_at(it.heartbeat_us),
+        lease_until=_at(it.lease_until_us),
+        workers=it.workers,
+        running=it.running,
+        queued=it.queued,
+        rss_bytes=it.rss_bytes,
+        cpu_percent=it.cpu_percent,
+        address=it.address,
+    )

@@ -1,0 +1,1 @@
+"""Use cases: transaction-sized, asked for by any face, told of who asks."""

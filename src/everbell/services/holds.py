@@ -1,0 +1,98 @@
+"""Holds: nothing new starts in a scope until somebody decides what becomes of the missed."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from everbell.domain.errors import FieldProblem, NotFoundError, ValidationError
+from everbell.domain.records import Hold
+from everbell.ports.observer import Change
+from everbell.services import jobs, projects
+from everbell.services.context import Actor, Services, missing
+
+MAX_REASON = 1_000
+HoldScope = Literal["all", "project", "job"]
+Choice = Literal["once", "each", "skip"]
+
+
+async def add(
+    services: Services,
+    actor: Actor,
+    scope: HoldScope,
+    target: int | str | None = None,
+    *,
+    project: int | str | None = None,
+    reason: str = "",
+) -> Hold:
+    """Hold everything, a project or a job (of ``project``, if named by name).
+
+    Raises ForbiddenError, ValidationError, NotFoundError, ConflictError (held already).
+    """
+    if len(reason) > MAX_REASON:
+        problem = FieldProblem("/reason", "is too long", hint=f"at most {MAX_REASON} characters")
+        raise ValidationError("the hold can't be stored", problems=(problem,))
+    target_id = await _target(services, actor, scope, target, project)
+    hold = Hold(
+        id=0,
+        scope=scope,
+        target_id=target_id,
+        reason=reason,
+        who=actor.name,
+        created_us=services.clock.now_us(),
+    )
+    stored, revoked = await services.store.add_hold(hold)
+    touched = (target_id,) if scope == "job" else ()
+    services.hints.changed(Change(jobs=touched, revoked=revoked.keys))
+    return stored
+
+
+async def list_all(services: Services, actor: Actor) -> list[Hold]:
+    """Return the holds that bear on what the actor sees."""
+    return [one for one in await services.store.list_holds() if await _sees(services, actor, one)]
+
+
+async def release(services: Services, actor: Actor, hold_id: int, choice: Choice) -> Hold:
+    """End a hold; slots missed under it run once, each, or not. Raises NotFoundError."""
+    holds = {one.id: one for one in await list_all(services, actor)}
+    if hold_id not in holds:
+        raise missing("hold", hold_id)
+    if holds[hold_id].scope == "all":
+        actor.require_all_projects("release a hold of all projects")
+    hold = await services.store.release(hold_id, choice, services.clock.now_us())
+    services.hints.changed(Change(jobs=(hold.target_id,) if hold.scope == "job" else ()))
+    return hold
+
+
+async def _target(
+    services: Services,
+    actor: Actor,
+    scope: HoldScope,
+    target: int | str | None,
+    project: int | str | None,
+) -> int:
+    if scope == "all":
+        actor.require_all_projects("hold all projects")
+        if target is not None:
+            problem = FieldProblem(
+                "/target", "has no meaning with scope 'all'", hint="leave it out"
+            )
+            raise ValidationError("the hold can't be stored", problems=(problem,))
+        return 0
+    if target is None:
+        problem = FieldProblem("/target", "is missing", hint=f"the {scope}'s id, uuid or name")
+        raise ValidationError("the hold can't be stored", problems=(problem,))
+    if scope == "project":
+        return (await projects.get(services, actor, target)).id
+    return (await jobs.find(services, actor, target, project)).id
+
+
+async def _sees(services: Services, actor: Actor, hold: Hold) -> bool:
+    if actor.project_id is None or hold.scope == "all":
+        return True
+    if hold.scope == "project":
+        return hold.target_id == actor.project_id
+    try:
+        job = await services.store.get_job(hold.target_id)
+    except NotFoundError:
+        return False
+    return actor.sees(job.project_id)

@@ -1,0 +1,321 @@
+"""Jobs: created, changed, switched and removed; always with their cursor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from everbell.domain.errors import (
+    ConflictError,
+    FieldProblem,
+    LimitError,
+    NotFoundError,
+    ScheduleError,
+    StoreConflict,
+    UserError,
+    ValidationError,
+)
+from everbell.domain.job import Definition, Job, compile_schedule
+from everbell.domain.records import Project
+from everbell.ports.observer import Change
+from everbell.ports.store import JobFilter, NewJob, Page, Revoked
+from everbell.services import projects
+from everbell.services.context import Actor, Services, VersionMismatch, as_key, missing
+from everbell.services.ids import uuid7
+from everbell.services.validate import Draft, job_problems, schedule_problem
+
+TRIES = 5
+"""Times that a change without an expected version is tried again when somebody was faster."""
+
+_SCHEDULE_FIELDS = (
+    "schedule",
+    "timezone",
+    "start_us",
+    "end_us",
+    "anchor_us",
+    "repeat",
+    "jitter_s",
+    "dst",
+    "week_start",
+)
+
+Edit = Callable[[Job], Draft]
+
+
+async def create(
+    services: Services, actor: Actor, drafts: Sequence[Draft], uuids: Sequence[str] = ()
+) -> list[Job]:
+    """Store all jobs or none.
+
+    ``uuids`` are chosen beforehand by a caller that wants to find the jobs again. Raises
+    LimitError, ScheduleError, ValidationError, NotFoundError (project), ConflictError (name).
+    """
+    limit = services.settings.api.max_batch
+    if len(drafts) > limit:
+        raise LimitError(
+            f"{len(drafts)} jobs in one request", hint=f"at most {limit} (setting api.max_batch)"
+        )
+    uuids = uuids or [uuid7(services.clock, services.entropy) for _ in drafts]
+    now_us = services.clock.now_us()
+    firsts = _check(services, drafts, uuids, now_us)
+    known: dict[int | str | None, Project] = {}
+    new = []
+    for draft, uuid, first in zip(drafts, uuids, firsts, strict=True):
+        if draft.project not in known:
+            known[draft.project] = await _project(services, actor, draft)
+        new.append(
+            NewJob(
+                uuid=uuid,
+                project_id=known[draft.project].id,
+                definition=draft.definition,
+                next_slot_us=first if draft.enabled else None,
+                enabled=draft.enabled,
+            )
+        )
+    stored = await services.store.add_jobs(new, now_us) if new else []
+    services.hints.changed(Change(jobs=tuple(job.id for job in stored)))
+    return stored
+
+
+async def find(
+    services: Services, actor: Actor, key: int | str, project: int | str | None = None
+) -> Job:
+    """Return a job by id or uuid; by name in ``project``, or in the actor's own project.
+
+    Raises NotFoundError for jobs that do not exist and for those of other projects.
+    """
+    owner: int | None = actor.project_id
+    if project is not None:
+        owner = (await projects.get(services, actor, project)).id
+    job = None
+    if owner is not None and isinstance(key, str):
+        where = JobFilter(project_ids=(owner,), name=key)
+        named, _ = await services.store.list_jobs(where, Page(limit=1))
+        job = named[0] if named else None
+    if job is None:
+        try:
+            job = await services.store.get_job(as_key(key))
+        except NotFoundError:
+            raise missing("job", key) from None
+    if not actor.sees(job.project_id) or (owner is not None and job.project_id != owner):
+        raise missing("job", key)
+    return job
+
+
+async def list_all(
+    services: Services, actor: Actor, where: JobFilter, page: Page
+) -> tuple[list[Job], int]:
+    """Return the actor's jobs that match, and how many there are in all."""
+    if actor.project_id is not None:
+        where = msgspec.structs.replace(where, project_ids=(actor.project_id,))
+    return await services.store.list_jobs(where, page)
+
+
+async def change(
+    services: Services, actor: Actor, key: int | str, edit: Edit, expected: int | None = None
+) -> Job:
+    """Store what ``edit`` makes of the job.
+
+    The cursor is recomputed when the schedule changes, and kept when it does not.
+    Raises NotFoundError, VersionMismatch, ValidationError, ScheduleError, ConflictError.
+    """
+
+    def apply(job: Job, now_us: int) -> Job:
+        draft = edit(job)
+        firsts = _check(services, [draft], [job.uuid], now_us, job)
+        definition = _restarted(job, draft.definition, now_us)
+        changed = msgspec.structs.replace(job, definition=definition, enabled=draft.enabled)
+        if definition is not draft.definition:
+            firsts = [_first_slot(changed, now_us)]
+        return msgspec.structs.replace(changed, next_slot_us=_cursor(job, changed, firsts[0]))
+
+    return await _swap(services, await find(services, actor, key), apply, expected)
+
+
+async def set_enabled(
+    services: Services, actor: Actor, key: int | str, enabled: bool, expected: int | None = None
+) -> Job:
+    """Switch a job. Disabled = nothing is planned; enabled = planned from now on."""
+
+    def apply(job: Job, now_us: int) -> Job:
+        if job.enabled == enabled:
+            return job
+        next_us = _first_slot(job, now_us) if enabled else None
+        return msgspec.structs.replace(job, enabled=enabled, next_slot_us=next_us)
+
+    return await _swap(services, await find(services, actor, key), apply, expected)
+
+
+async def resolve(services: Services, actor: Actor, key: int | str) -> Job:
+    """Put a parked or quarantined job back to work.
+
+    A parked job keeps its cursor: the slots that passed are decided by its misfire policy.
+    """
+
+    def apply(job: Job, now_us: int) -> Job:
+        if not (job.parked or job.quarantined or job.failures):
+            return job
+        next_us = job.next_slot_us
+        if job.enabled and (next_us is None or job.quarantined):
+            next_us = _first_slot(job, now_us)
+        return msgspec.structs.replace(
+            job, parked="", quarantined="", failures=0, next_slot_us=next_us
+        )
+
+    return await _swap(services, await find(services, actor, key), apply, None)
+
+
+async def delete(
+    services: Services, actor: Actor, key: int | str, expected: int | None = None
+) -> None:
+    """Delete a job with its runs. Raises NotFoundError, VersionMismatch."""
+    job = await find(services, actor, key)
+    _check_version(job, expected)
+    revoked = await services.store.delete_job(job.id, services.clock.now_us())
+    services.hints.changed(Change(jobs=(job.id,), revoked=revoked.keys))
+
+
+def next_slots(services: Services, job: Job, count: int) -> list[int]:
+    """Return the next planned instants (us) of a job, enabled or not."""
+    schedule = compile_schedule(job.definition, job.uuid, job.created_us)
+    if schedule is None:
+        return []
+    after_us = services.clock.now_us()
+    slots: list[int] = []
+    while len(slots) < count:
+        slot = schedule.next_us(after_us)
+        if slot is None:
+            break
+        slots.append(slot)
+        after_us = slot
+    return slots
+
+
+async def _project(services: Services, actor: Actor, draft: Draft) -> Project:
+    if draft.project is None:
+        return await projects.default(services, actor)
+    try:
+        return await projects.get(services, actor, draft.project)
+    except NotFoundError as error:
+        problem = FieldProblem("/project", error.message, hint="create it: POST /projects")
+        raise NotFoundError(error.message, hint=error.hint, problems=(draft.at(problem),)) from None
+
+
+def _check(
+    services: Services,
+    drafts: Sequence[Draft],
+    uuids: Sequence[str],
+    now_us: int,
+    stored: Job | None = None,
+) -> list[int | None]:
+    """Return each draft's first slot after now; raise what is wrong, all at once."""
+    problems: list[FieldProblem] = []
+    schedule_error: ScheduleError | None = None
+    firsts: list[int | None] = []
+    for draft, uuid in zip(drafts, uuids, strict=True):
+        problems += [draft.at(one) for one in job_problems(services, draft.definition)]
+        first: int | None = None
+        if stored is not None and not _reschedules(stored.definition, draft.definition):
+            first = _first_slot(stored, now_us) if draft.enabled else None
+        else:
+            first, wrong = schedule_problem(draft.definition, uuid, now_us)
+            if isinstance(wrong, ScheduleError):
+                schedule_error = wrong
+                problems.append(draft.at(_schedule_field(wrong, draft.definition)))
+            elif wrong is not None:
+                problems.append(draft.at(wrong))
+        firsts.append(first)
+    problems += _twice(drafts)
+    if problems:
+        raise _refusal(problems, schedule_error)
+    return firsts
+
+
+def _refusal(problems: list[FieldProblem], schedule: ScheduleError | None) -> UserError:
+    if schedule is not None and len(problems) == 1:
+        schedule.problems = tuple(problems)
+        return schedule
+    count = len(problems)
+    detail = "1 field is wrong" if count == 1 else f"{count} fields are wrong"
+    return ValidationError(detail, hint=problems[0].hint, problems=tuple(problems[:100]))
+
+
+def _schedule_field(error: ScheduleError, definition: Definition) -> FieldProblem:
+    field = "/timezone" if error.text == definition.timezone else "/schedule"
+    message = f"{error.message} (at position {error.position})"
+    return FieldProblem(field, message, hint=error.hint, code=error.code)
+
+
+def _twice(drafts: Sequence[Draft]) -> list[FieldProblem]:
+    seen: set[tuple[str, str]] = set()
+    problems = []
+    for draft in drafts:
+        key = (str(draft.project), draft.definition.name)
+        if key in seen:
+            problem = FieldProblem("/name", "stands twice in this request", code="conflict")
+            problems.append(draft.at(problem))
+        seen.add(key)
+    return problems
+
+
+def _reschedules(old: Definition, new: Definition) -> bool:
+    return any(getattr(old, name) != getattr(new, name) for name in _SCHEDULE_FIELDS)
+
+
+def _restarted(job: Job, new: Definition, now_us: int) -> Definition:
+    """Start a changed one-shot from now: else its one slot counts from the job's creation."""
+    if new.repeat or new.schedule is None or not _reschedules(job.definition, new):
+        return new
+    return msgspec.structs.replace(new, start_us=max(now_us, new.start_us or 0))
+
+
+def _first_slot(job: Job, now_us: int) -> int | None:
+    schedule = compile_schedule(job.definition, job.uuid, job.created_us)
+    return None if schedule is None else schedule.next_us(now_us)
+
+
+def _cursor(old: Job, new: Job, first: int | None) -> int | None:
+    """Return the cursor of a changed job.
+
+    A change withdraws claims that lie ahead, so that an unchanged schedule goes back to the
+    first slot after now; slots that were decided already are swallowed by the unique key.
+    """
+    if not new.enabled:
+        return None
+    if _reschedules(old.definition, new.definition) or not old.enabled:
+        return first
+    slots = [slot for slot in (old.next_slot_us, first) if slot is not None]
+    return min(slots, default=None)
+
+
+def _check_version(job: Job, expected: int | None) -> None:
+    if expected is not None and job.version != expected:
+        raise VersionMismatch(
+            f"job {job.id} is at version {job.version}, not {expected}",
+            hint="read the job again, then repeat the change with its new ETag",
+        )
+
+
+async def _swap(
+    services: Services, job: Job, apply: Callable[[Job, int], Job], expected: int | None
+) -> Job:
+    for _ in range(TRIES):
+        _check_version(job, expected)
+        now_us = services.clock.now_us()
+        changed = apply(job, now_us)
+        if changed is job:
+            return job
+        changed = msgspec.structs.replace(changed, updated_us=now_us)
+        try:
+            stored, revoked = await services.store.change_job(changed, job.version, now_us)
+        except StoreConflict:
+            job = await services.store.get_job(job.id)
+            continue
+        _tell(services, stored, revoked)
+        return stored
+    raise ConflictError(f"job {job.id} keeps changing", hint="try again")
+
+
+def _tell(services: Services, job: Job, revoked: Revoked) -> None:
+    services.hints.changed(Change(jobs=(job.id,), revoked=revoked.keys))

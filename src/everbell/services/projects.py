@@ -1,0 +1,111 @@
+"""Projects: namespaces of jobs."""
+
+from __future__ import annotations
+
+import msgspec
+
+from everbell.domain.errors import ConflictError, ForbiddenError, NotFoundError, ValidationError
+from everbell.domain.records import Project
+from everbell.ports.store import Page
+from everbell.services.context import Actor, Services, as_key, missing
+from everbell.services.ids import uuid7
+from everbell.services.validate import description_problems, name_problems
+
+DEFAULT_PROJECT = "default"
+
+
+async def create(
+    services: Services, actor: Actor, name: str, description: str = "", uuid: str = ""
+) -> Project:
+    """Store a new project. Raises ForbiddenError, ValidationError, ConflictError."""
+    actor.require_all_projects("create projects")
+    _check(name, description)
+    now_us = services.clock.now_us()
+    return await services.store.add_project(
+        Project(
+            id=0,
+            uuid=uuid or uuid7(services.clock, services.entropy),
+            name=name,
+            description=description,
+            created_us=now_us,
+            updated_us=now_us,
+        )
+    )
+
+
+async def get(services: Services, actor: Actor, key: int | str) -> Project:
+    """Return a project by id, uuid or name. Raises NotFoundError."""
+    try:
+        project = await services.store.get_project(as_key(key))
+    except NotFoundError:
+        if not isinstance(key, str) or as_key(key) == key:
+            raise missing("project", key) from None
+        # A name of digits only.
+        try:
+            project = await services.store.get_project(key)
+        except NotFoundError:
+            raise missing("project", key) from None
+    if not actor.sees(project.id):
+        raise missing("project", key)
+    return project
+
+
+async def list_all(services: Services, actor: Actor, page: Page) -> tuple[list[Project], int]:
+    """Return the actor's projects, and how many there are in all."""
+    return await services.store.list_projects(actor.project_ids, page)
+
+
+async def change(
+    services: Services,
+    actor: Actor,
+    key: int | str,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+) -> Project:
+    """Change what is given. Raises NotFoundError, ValidationError, ConflictError."""
+    project = await get(services, actor, key)
+    changed = msgspec.structs.replace(
+        project,
+        name=project.name if name is None else name,
+        description=project.description if description is None else description,
+        updated_us=services.clock.now_us(),
+    )
+    _check(changed.name, changed.description)
+    return await services.store.change_project(changed)
+
+
+async def delete(services: Services, actor: Actor, key: int | str) -> None:
+    """Delete an empty project. Raises NotFoundError, ForbiddenError, ConflictError."""
+    project = await get(services, actor, key)
+    if actor.project_id is not None:
+        raise ForbiddenError("a credential bound to one project can't delete it")
+    await services.store.delete_project(project.id)
+
+
+async def default(services: Services, actor: Actor) -> Project:
+    """Return the project of jobs that name none; made on first use."""
+    if actor.project_id is not None:
+        return await get(services, actor, actor.project_id)
+    try:
+        return await services.store.get_project(DEFAULT_PROJECT)
+    except NotFoundError:
+        pass
+    try:
+        return await create(services, actor, DEFAULT_PROJECT, "Jobs that name no project")
+    except ConflictError:
+        return await services.store.get_project(DEFAULT_PROJECT)
+
+
+async def by_ids(services: Services, ids: set[int]) -> dict[int, Project]:
+    """Return those of the projects that exist."""
+    if not ids:
+        return {}
+    found, _ = await services.store.list_projects(tuple(sorted(ids)), Page(limit=len(ids)))
+    return {project.id: project for project in found}
+
+
+def _check(name: str, description: str) -> None:
+    problems = (*name_problems(name), *description_problems(description))
+    if problems:
+        raise ValidationError("the project can't be stored", problems=problems)

@@ -1,0 +1,179 @@
+"""What a job may say: every limit, each with the field, the reason and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from everbell.domain.errors import FieldProblem, RefusedError, ScheduleError, UserError
+from everbell.domain.job import Definition, Retry, compile_schedule
+from everbell.services.context import Services
+from everbell.services.validate_action import action_problems
+
+MAX_NAME = 200
+MAX_DESCRIPTION = 4_000
+MAX_SCHEDULE = 1_000
+DAY_S = 86_400.0
+YEAR_S = 366 * DAY_S
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """A job as asked for. ``pointer`` is where it stands in the request (``/3`` in an array).
+
+    ``given`` maps our field names to the names that the caller used for them.
+    """
+
+    definition: Definition
+    project: int | str | None = None
+    enabled: bool = True
+    pointer: str = ""
+    given: dict[str, str] = {}
+
+    def at(self, problem: FieldProblem) -> FieldProblem:
+        """Return the problem with the pointer that the caller can find."""
+        first, slash, rest = problem.pointer[1:].partition("/")
+        name = self.given.get(problem.pointer[1:]) or self.given.get(first)
+        tail = problem.pointer if name is None else f"/{name}"
+        if name is not None and name == first:
+            tail = f"/{name}{slash}{rest}"
+        return FieldProblem(
+            self.pointer + tail, problem.message, hint=problem.hint, code=problem.code
+        )
+
+
+def name_problems(name: str, pointer: str = "/name") -> tuple[FieldProblem, ...]:
+    """Names are 1 to 200 printable characters, without spaces around."""
+    hint = f"1 to {MAX_NAME} printable characters, no space at either end"
+    if not name.strip():
+        return (FieldProblem(pointer, "is empty", hint=hint),)
+    if len(name) > MAX_NAME:
+        return (FieldProblem(pointer, f"is {len(name)} characters long", hint=hint),)
+    if not name.isprintable():
+        return (FieldProblem(pointer, "holds characters that can't be printed", hint=hint),)
+    if name != name.strip():
+        return (FieldProblem(pointer, "has a space at its start or end", hint=hint),)
+    return ()
+
+
+def description_problems(text: str) -> tuple[FieldProblem, ...]:
+    """Descriptions are at most 4000 characters, no control characters but tab and line end."""
+    if len(text) > MAX_DESCRIPTION:
+        hint = f"at most {MAX_DESCRIPTION} characters"
+        return (FieldProblem("/description", f"is {len(text)} characters long", hint=hint),)
+    if any(ord(c) < 32 and c not in "\t\r\n" for c in text):
+        return (FieldProblem("/description", "holds control characters"),)
+    return ()
+
+
+def job_problems(services: Services, definition: Definition) -> list[FieldProblem]:
+    """Return all that is wrong with a definition, the schedule apart."""
+    problems = [*name_problems(definition.name), *description_problems(definition.description)]
+    problems += _policies(definition)
+    problems += _tags(definition.tags)
+    problems += _data(services, definition)
+    local = list(action_problems(definition.action))
+    problems += local or _refusals(services, definition)
+    return problems
+
+
+def schedule_problem(
+    definition: Definition, uuid: str, now_us: int
+) -> tuple[int | None, ScheduleError | FieldProblem | None]:
+    """Return the first slot after now, or what is wrong with the schedule."""
+    text = definition.schedule
+    if text is None:
+        return None, None
+    if not text.strip() or len(text) > MAX_SCHEDULE:
+        hint = "such as '*/5 * * * *' or '@every 10m'; null for jobs that only a trigger starts"
+        length = f"is {len(text)} characters long" if text.strip() else "is empty"
+        return None, FieldProblem("/schedule", length, hint=hint, code="invalid_schedule")
+    try:
+        schedule = compile_schedule(definition, uuid, now_us)
+        first = schedule.next_us(now_us) if schedule is not None else None
+    except ScheduleError as error:
+        return None, error
+    if first is None:
+        hint = "give a time in the future, or null for a job that only a trigger starts"
+        message = "has no slot after now: the job would never run"
+        return None, FieldProblem("/schedule", message, hint=hint, code="never_runs")
+    return first, None
+
+
+def _range(pointer: str, value: float, low: float, high: float) -> Iterator[FieldProblem]:
+    # `not (low <= value)` also catches NaN.
+    if not low <= value <= high:
+        yield FieldProblem(pointer, f"is {value:g}", hint=f"from {low:g} to {high:g}")
+
+
+def _policies(job: Definition) -> Iterator[FieldProblem]:
+    if job.timeout_s is not None and not 0 < job.timeout_s <= 31 * DAY_S:
+        yield FieldProblem(
+            "/timeout", f"is {job.timeout_s:g}", hint="more than 0, at most 31 days, in seconds"
+        )
+    yield from _range("/max_running", job.max_running, 1, 1000)
+    yield from _range("/jitter", job.jitter_s, 0, DAY_S)
+    yield from _range("/misfire/window", job.misfire.window_s, 0, 10 * YEAR_S)
+    yield from _range("/misfire/max_catch_up", job.misfire.max_catch_up, 1, 10_000)
+    yield from _range("/on_failure/park_after", job.on_failure.park_after, 0, 1000)
+    if job.retry is not None:
+        yield from _retry(job.retry)
+    if job.week_start.lower() not in _DAYS:
+        yield FieldProblem("/week_start", f"is {job.week_start[:40]!r}", hint="a day, like monday")
+    if job.start_us is not None and job.end_us is not None and job.end_us <= job.start_us:
+        yield FieldProblem("/end_at", "is not after start_at")
+
+
+def _retry(retry: Retry) -> Iterator[FieldProblem]:
+    yield from _range("/retry/max", retry.max, 0, 100)
+    yield from _range("/retry/delay", retry.delay_s, 0, 7 * DAY_S)
+    yield from _range("/retry/multiplier", retry.multiplier, 1, 100)
+    yield from _range("/retry/cap", retry.cap_s, 0, 31 * DAY_S)
+    yield from _range("/retry/jitter", retry.jitter, 0, 1)
+
+
+def _tags(tags: tuple[str, ...]) -> Iterator[FieldProblem]:
+    if len(tags) > 32:
+        yield FieldProblem("/tags", f"holds {len(tags)}", hint="at most 32 tags")
+    for index, tag in enumerate(tags[:32]):
+        if not 0 < len(tag) <= 64 or not tag.isprintable():
+            yield FieldProblem(f"/tags/{index}", "is no tag", hint="1 to 64 printable characters")
+
+
+def _data(services: Services, job: Definition) -> Iterator[FieldProblem]:
+    limit = int(services.settings.callbacks.payload_max_mb * 1_048_576)
+    try:
+        size = len(msgspec.json.encode(job.data))
+    except (OverflowError, RecursionError, TypeError, ValueError) as error:
+        yield FieldProblem("/data", f"can't be stored: {error}", hint="any JSON value")
+        return
+    if size > limit:
+        hint = f"at most {limit} bytes (setting callbacks.payload_max_mb)"
+        yield FieldProblem("/data", f"is {size} bytes long", hint=hint, code="limit_exceeded")
+
+
+def _refusals(services: Services, job: Definition) -> list[FieldProblem]:
+    kind = str(job.action.__struct_config__.tag)
+    check = services.checks.get(kind)
+    if check is None:
+        known = ", ".join(sorted(services.checks)) or "none"
+        return [
+            FieldProblem("/action/kind", f"{kind!r} is not offered here", hint=f"one of {known}")
+        ]
+    try:
+        check(job.action)
+    except (RefusedError, UserError) as error:
+        inner = getattr(error, "problems", ())
+        if inner:
+            return [_under_action(problem) for problem in inner]
+        return [FieldProblem("/action", error.message, hint=error.hint, code=error.code)]
+    return []
+
+
+def _under_action(problem: FieldProblem) -> FieldProblem:
+    if problem.pointer.startswith("/action"):
+        return problem
+    return FieldProblem(
+        "/action" + problem.pointer, problem.message, hint=problem.hint, code=problem.code
+    )
