@@ -114,29 +114,17 @@ def errors_page() -> str:
 
 
 def rest_page() -> str:
-    """Return every route with its methods and the first line of its handler."""
-    routing = import_module("starlette.routing")
-    rows: dict[str, list[str]] = {}
-    for module in modules("everbell.api"):
-        for value in vars(module).values():
-            for route in value if isinstance(value, list | tuple) else ():
-                if isinstance(route, routing.Route):
-                    methods = " ".join(sorted((route.methods or set()) - {"HEAD"}))
-                    meaning = (inspect.getdoc(route.endpoint) or "").partition("\n")[0]
-                    rows[f"{route.path} {methods}"] = [methods, f"`{route.path}`", meaning]
-    listed = table(["methods", "path", "meaning"], [rows[key] for key in sorted(rows)])
+    """Return every route with its method, the scope that it asks for, and its meaning."""
+    endpoints = import_module("everbell.api.table").ENDPOINTS
+    rows = [
+        [e.method, f"`{e.path}`", e.scope or "-", one_line(e.summary)]
+        for e in sorted(endpoints, key=lambda e: (e.path, e.method))
+    ]
     intro = (
-        "# REST\n\nEvery path exists under `/api/v1` and at the root. The server describes itself"
+        "# REST\n\nEvery path exists under `/api/v1` and at the root. `/openapi.json` describes\n"
+        "all parameters, bodies and answers.\n"
     )
-    return "\n".join([NOTE, f"{intro} in OpenAPI.\n", listed])
-
-
-def modules(package: str) -> Iterator[Any]:
-    """Yield a package and the modules directly inside it."""
-    home = import_module(package)
-    yield home
-    for path in sorted(Path(home.__path__[0]).glob("[a-z]*.py")):
-        yield import_module(f"{package}.{path.stem}")
+    return f"{NOTE}\n{intro}\n{table(['method', 'path', 'scope', 'meaning'], rows)}"
 
 
 PAGES = {
