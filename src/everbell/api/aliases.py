@@ -23,7 +23,7 @@ DEFAULT_INTERPRETER = "node"
 
 
 class Unified(msgspec.Struct, frozen=True, kw_only=True):
-    """A body in native names; ``given`` maps them to the caller's; ``notes`` tell what is ignored."""
+    """A body in native names; ``given`` maps to the caller's; ``notes`` tell what is ignored."""
 
     body: dict[str, Any]
     given: dict[str, str]
