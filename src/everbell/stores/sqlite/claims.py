@@ -1,0 +1,280 @@
+"""What is due, and who gets it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from everbell.domain.decision import Claim, Decision, DueJob, Mark
+from everbell.domain.errors import NotFoundError
+from everbell.domain.run import Run, RunKey
+from everbell.ports.store import Decided, NewRun
+from everbell.stores.sqlite import rows
+
+_ACTIVE = "state IN ('claimed', 'running')"
+_COUNT_ACTIVE = f"(SELECT count(*) FROM runs WHERE runs.job_id = jobs.id AND {_ACTIVE})"
+_PLANNABLE = (
+    "enabled = 1 AND parked = '' AND quarantined = '' AND held = 0 AND next_slot_us IS NOT NULL"
+)
+_DUE = (
+    f"SELECT id, version, project_id, next_slot_us, {_COUNT_ACTIVE},"
+    " (SELECT count(*) FROM runs WHERE runs.job_id = jobs.id AND state = 'queued'),"
+    f" release_policy, release_until_us FROM jobs WHERE {_PLANNABLE} AND next_slot_us <= ?"
+    " ORDER BY next_slot_us, id LIMIT ?"
+)
+_GUARD = (
+    f"SELECT 1, {_COUNT_ACTIVE} FROM jobs WHERE id = ? AND version = ? AND next_slot_us = ?"
+    " AND enabled = 1 AND parked = '' AND quarantined = '' AND held = 0"
+)
+_EXISTS = "SELECT 1 FROM runs WHERE slot_us = ? AND job_id = ? AND trigger_id = ''"
+_CLAIM = (
+    "INSERT INTO runs (slot_us, job_id, trigger_id, project_id, version, state, cause, token,"
+    " node, due_us, claimed_us) VALUES (?, ?, '', ?, ?, 'claimed', ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO NOTHING"
+)
+_MARK = (
+    "INSERT INTO runs (slot_us, job_id, trigger_id, project_id, version, state, cause, reason,"
+    " due_us, finished_us, until_us, slots) VALUES (?, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT DO NOTHING"
+)
+_MOVE = "UPDATE jobs SET next_slot_us = ? WHERE id = ?"
+_TAKEABLE = "held = 0 AND quarantined = '' AND (cause = 'manual' OR (enabled = 1 AND parked = ''))"
+
+BLOCKED = Decided(outcome="blocked")
+STALE = Decided(outcome="stale")
+DONE = Decided(outcome="done")
+
+
+def due(sql: apsw.Cursor, until_us: int, limit: int) -> list[DueJob]:
+    """See RunStore.due."""
+    return [
+        DueJob(
+            id=row[0],
+            version=row[1],
+            project_id=row[2],
+            next_slot_us=row[3],
+            active=row[4],
+            queued=row[5],
+            release_policy=row[6],
+            release_until_us=row[7],
+        )
+        for row in sql.execute(_DUE, (until_us, limit))
+    ]
+
+
+def next_due_us(sql: apsw.Cursor) -> int | None:
+    """See RunStore.next_due_us."""
+    planned = sql.execute(
+        f"SELECT next_slot_us FROM jobs WHERE {_PLANNABLE} ORDER BY next_slot_us LIMIT 1"
+    ).get
+    queued = sql.execute(
+        "SELECT due_us FROM runs CROSS JOIN jobs ON id = job_id"
+        f" WHERE state = 'queued' AND {_TAKEABLE} ORDER BY due_us LIMIT 1"
+    ).get
+    return min((at for at in (planned, queued) if at is not None), default=None)
+
+
+class Tokens:
+    """Fencing tokens handed out inside one transaction; stored once, at its end."""
+
+    __slots__ = ("_first", "_sql", "last")
+
+    def __init__(self, sql: apsw.Cursor) -> None:
+        self._sql = sql
+        self._first = self.last = int(sql.execute("SELECT token FROM fence").get)
+
+    def next(self) -> int:
+        """Return a token greater than any before."""
+        self.last += 1
+        return self.last
+
+    def store(self) -> None:
+        """Keep how far they went."""
+        if self.last != self._first:
+            self._sql.execute("UPDATE fence SET token = ?", (self.last,))
+
+
+def decide(
+    sql: apsw.Cursor, node: str, decisions: Sequence[Decision], now_us: int
+) -> list[Decided]:
+    """See RunStore.decide."""
+    tokens = Tokens(sql)
+    deciding = _Deciding(sql, node, now_us, tokens)
+    answers = [deciding.answer(decision) for decision in decisions]
+    tokens.store()
+    return answers
+
+
+class _Deciding:
+    """One call of ``decide``."""
+
+    __slots__ = ("changes", "execute", "node", "now_us", "tokens")
+
+    def __init__(self, sql: apsw.Cursor, node: str, now_us: int, tokens: Tokens) -> None:
+        self.execute = sql.execute
+        self.changes = sql.connection.changes
+        self.node = node
+        self.now_us = now_us
+        self.tokens = tokens
+
+    def answer(self, decision: Decision) -> Decided:
+        """Carry out one decision."""
+        job_id = decision.job_id
+        guard = self.execute(_GUARD, (job_id, decision.version, decision.cursor_us)).fetchone()
+        if guard is None:
+            return STALE
+        if decision.quarantine:
+            self.execute(
+                "UPDATE jobs SET quarantined = ?, updated_us = ? WHERE id = ?",
+                (decision.quarantine, self.now_us, job_id),
+            )
+            return DONE
+        if self._blocked(decision, guard[1]):
+            return BLOCKED
+        for mark in decision.marks:
+            self._mark(decision, mark)
+        runs = [run for claim in decision.claims if (run := self._claim(decision, claim))]
+        self.execute(_MOVE, (decision.next_slot_us, job_id))
+        if decision.clear_release:
+            self.execute(
+                "UPDATE jobs SET release_policy = '', release_until_us = 0 WHERE id = ?", (job_id,)
+            )
+        return Decided(outcome="done", runs=tuple(runs)) if runs else DONE
+
+    def _blocked(self, decision: Decision, active: int) -> bool:
+        """Return whether a claim would meet too many active runs.
+
+        Slots that have a row already are left out, so they need no room.
+        """
+        claims = decision.claims
+        highest = active + len(claims)
+        if all(claim.max_active is None or highest <= claim.max_active for claim in claims):
+            return False
+        taken = {mark.slot_us for mark in decision.marks}
+        for claim in claims:
+            slot_us = claim.slot_us
+            if slot_us in taken or self.execute(_EXISTS, (slot_us, decision.job_id)).fetchone():
+                continue
+            if claim.max_active is not None and active >= claim.max_active:
+                return True
+            taken.add(slot_us)
+            active += 1
+        return False
+
+    def _mark(self, decision: Decision, mark: Mark) -> None:
+        self.execute(
+            _MARK,
+            (
+                mark.slot_us,
+                decision.job_id,
+                decision.project_id,
+                decision.version,
+                mark.state,
+                mark.trigger,
+                mark.reason,
+                mark.slot_us,
+                None if mark.state == "queued" else self.now_us,
+                mark.until_us,
+                mark.count,
+            ),
+        )
+
+    def _claim(self, decision: Decision, claim: Claim) -> Run | None:
+        token = self.tokens.last + 1
+        job_id = decision.job_id
+        self.execute(
+            _CLAIM,
+            (
+                claim.slot_us,
+                job_id,
+                decision.project_id,
+                decision.version,
+                claim.trigger,
+                token,
+                self.node,
+                claim.due_us,
+                self.now_us,
+            ),
+        )
+        if not self.changes():
+            return None
+        self.tokens.last = token
+        return Run(
+            key=RunKey(claim.slot_us, job_id),
+            project_id=decision.project_id,
+            version=decision.version,
+            state="claimed",
+            trigger=claim.trigger,
+            token=token,
+            node=self.node,
+            due_us=claim.due_us,
+            claimed_us=self.now_us,
+        )
+
+
+def enqueue(sql: apsw.Cursor, new: NewRun) -> Run:
+    """See RunStore.enqueue."""
+    key = (new.key.slot_us, new.key.job_id, new.key.trigger_id)
+    if sql.execute("SELECT 1 FROM jobs WHERE id = ?", (new.key.job_id,)).get is None:
+        message = f"no job {new.key.job_id}"
+        raise NotFoundError(message, hint="it was deleted; `everbell job list` shows the others")
+    sql.execute(
+        "INSERT INTO runs (slot_us, job_id, trigger_id, project_id, version, state, cause, reason,"
+        " due_us) VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?) ON CONFLICT DO NOTHING",
+        (*key, new.project_id, new.version, new.trigger, new.reason, new.due_us),
+    )
+    row = sql.execute(
+        f"SELECT {rows.RUN} FROM runs WHERE slot_us = ? AND job_id = ? AND trigger_id = ?", key
+    ).fetchone()
+    return rows.run(row)
+
+
+def take_queued(sql: apsw.Cursor, node: str, now_us: int, limit: int) -> list[Run]:
+    """See RunStore.take_queued."""
+    chosen = _startable(sql, now_us, limit)
+    if not chosen:
+        return []
+    tokens = Tokens(sql)
+    runs: list[Run] = []
+    for key in chosen:
+        row: tuple[Any, ...] | None = sql.execute(
+            "UPDATE runs SET state = 'claimed', node = ?, token = ?, claimed_us = ?,"
+            " version = (SELECT version FROM jobs WHERE id = runs.job_id)"
+            " WHERE slot_us = ? AND job_id = ? AND trigger_id = ?"
+            f" RETURNING {rows.RUN}",
+            (node, tokens.next(), now_us, *key),
+        ).fetchone()
+        if row is not None:
+            runs.append(rows.run(row))
+    tokens.store()
+    return runs
+
+
+def _startable(sql: apsw.Cursor, now_us: int, limit: int) -> list[tuple[int, int, str]]:
+    """Return the keys of queued runs whose jobs have room, in order."""
+    waiting = sql.execute(
+        f"SELECT slot_us, job_id, trigger_id, max_active FROM runs CROSS JOIN jobs ON id = job_id"
+        f" WHERE state = 'queued' AND due_us <= ? AND {_TAKEABLE}"
+        " ORDER BY due_us, slot_us, job_id, trigger_id",
+        (now_us,),
+    )
+    count = sql.connection.cursor()
+    room: dict[int, int] = {}
+    chosen: list[tuple[int, int, str]] = []
+    for slot_us, job_id, trigger_id, max_active in waiting:
+        if max_active is not None:
+            left = room.get(job_id)
+            if left is None:
+                active = count.execute(
+                    f"SELECT count(*) FROM runs WHERE job_id = ? AND {_ACTIVE}", (job_id,)
+                ).get
+                left = max_active - active
+            room[job_id] = left - 1
+            if left <= 0:
+                continue
+        chosen.append((slot_us, job_id, trigger_id))
+        if len(chosen) >= limit:
+            break
+    return chosen
