@@ -28,6 +28,9 @@ DRAIN_GRACE_S = 0.5
 """Seconds to wait for the end of the output once the whole group is dead. Only a process that
 left the group (a daemon with its own session) and kept our pipe open makes us wait this long."""
 
+FIRST_ERRORS = 4096
+"""Bytes of standard error looked at for the wrapper's own words; longer than any path."""
+
 Ended = Literal["exited", "timed_out", "cancelled"]
 
 
@@ -52,9 +55,8 @@ class ChildGroup:
         self._open: dict[int, IO[bytes]] = {}
         self._output_ended = asyncio.Event()
         self.exited = asyncio.Event()
-        self.exec_failure = b""
-        self._wrapped = death_signal_prefix()
-        self._popen = _popen(spawn, self._wrapped)
+        self.first_errors = b""
+        self._popen = _popen(spawn, death_signal_prefix())
         for stream, pipe in (("out", self._popen.stdout), ("err", self._popen.stderr)):
             assert pipe is not None
             self._watch(stream, pipe)
@@ -111,8 +113,8 @@ class ChildGroup:
         if not data:
             self._close(fd)
             return
-        if stream == "err" and self._wrapped and not self.exec_failure:
-            self.exec_failure = data[:512]
+        if stream == "err" and len(self.first_errors) < FIRST_ERRORS:
+            self.first_errors += data[:FIRST_ERRORS]
         self._sink.write(stream, data)
 
     def _close(self, fd: int) -> None:
@@ -281,7 +283,7 @@ def _signal_name(number: int) -> str:
 
 def _exec_failure(spawn: Spawn, group: ChildGroup, code: int) -> str:
     """Recognise the wrapper's own failure to start the program (wrong format, bad ``#!`` line)."""
-    text = group.exec_failure.decode(errors="replace")
+    text = group.first_errors.decode(errors="replace")
     if code not in {126, 127} or not text.startswith("setpriv: failed to execute"):
         return ""
     reason = text.splitlines()[0].rpartition(": ")[2]
@@ -304,10 +306,32 @@ def find_program(name: str, path: str, cwd: str | None) -> str:
             raise RefusedError(
                 f"no program {name!r} on this node", hint="install it, or give its full path"
             )
-        return os.path.abspath(found)  # noqa: PTH100 - a Path would resolve nothing more
+        full = os.path.abspath(found)  # noqa: PTH100 - a Path would resolve nothing more
+        _check_format(full)
+        return full
     full = os.path.abspath(os.path.join(cwd or os.curdir, name))  # noqa: PTH100, PTH118
     if not os.path.isfile(full):  # noqa: PTH113
         raise RefusedError(f"no program {full} on this node", hint="install it, or mend the path")
     if not os.access(full, os.X_OK):
         raise RefusedError(f"{full} is not executable", hint=f"chmod +x {full}")
+    _check_format(full)
     return full
+
+
+def _check_format(program: str) -> None:
+    """Refuse a text without ``#!``: the wrapper, like every shell, would give it to ``sh``.
+
+    Raises RefusedError. A file that may be started but not read passes unseen.
+    """
+    if not death_signal_prefix():
+        return  # the kernel itself refuses it
+    try:
+        with open(program, "rb") as file:  # noqa: PTH123 - five bytes of a path already checked
+            start = file.read(5)
+    except OSError:
+        return
+    if not start.startswith((b"#!", b"\x7fELF\x01", b"\x7fELF\x02")):
+        raise RefusedError(
+            f"{program} can't be started: it is no program of this system and has no #! line",
+            hint="begin it with a line like #!/bin/sh, or name its interpreter first",
+        )

@@ -43,7 +43,7 @@ def parse_target(url: str) -> URL:
     _check_authority(target, second.netloc)
     if second_port == 0:
         raise ValidationError("port 0 can't be called", hint="name the port the target listens on")
-    _check_host(target, second.hostname or "")
+    _check_host(target, second.netloc, second.hostname or "")
     return target
 
 
@@ -64,13 +64,13 @@ def _check_authority(target: URL, authority: str) -> None:
         )
 
 
-def _check_host(target: URL, written: str) -> None:
+def _check_host(target: URL, authority: str, written: str) -> None:
     host = target.raw_host or ""
     if "%" in written or "%" in host:
         raise ValidationError(
             "the host holds a zone or a percent sign", hint="write the plain address or name"
         )
-    if ":" in host:
+    if ":" in host or "[" in authority:
         _literal(host)
         return
     if not _HOST.fullmatch(host) or len(host) > 253:
