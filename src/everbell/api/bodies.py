@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from everbell.api.problems import JsonError, MediaTypeError
 from everbell.domain.errors import FieldProblem, LimitError, ValidationError
+from everbell.services.validate import as_given
 
 T = TypeVar("T", bound=msgspec.Struct)
 _PATH = re.compile(r" - at `(\$.*)`\Z")
@@ -70,19 +71,19 @@ def convert(value: Any, kind: type[T], pointer: str = "", names: dict[str, str] 
         problem = FieldProblem(pointer, f"is {_json_name(value)}", hint="a JSON object is needed")
         raise ValidationError("the body is not an object", problems=(problem,))
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
-    problems, suggestions = _unknown(value, list(fields), pointer)
+    problems, suggestions = _unknown(value, list(fields))
     good: dict[str, Any] = {}
     for name, field in fields.items():
-        shown = f"{pointer}/{names.get(name, name)}"
         if name not in value:
             if field.required:
-                problems.append(FieldProblem(shown, "is missing", code="required"))
+                problems.append(FieldProblem(f"/{name}", "is missing", code="required"))
             continue
         try:
             good[field.name] = msgspec.convert(value[name], field.type)
         except msgspec.ValidationError as error:
-            problems.append(_problem(str(error), shown, field.type))
+            problems.append(_problem(str(error), f"/{name}", field.type))
     if problems:
+        problems = [_placed(one, pointer, names) for one in problems]
         count = len(problems)
         detail = "1 field is wrong" if count == 1 else f"{count} fields are wrong"
         first = problems[0]
@@ -112,14 +113,17 @@ def escape(name: str) -> str:
     return name[:MAX_SHOWN].replace("~", "~0").replace("/", "~1")
 
 
-def _unknown(
-    value: dict[str, Any], known: list[str], pointer: str
-) -> tuple[list[FieldProblem], list[str]]:
+def _placed(problem: FieldProblem, prefix: str, names: dict[str, str]) -> FieldProblem:
+    pointer = prefix + as_given(problem.pointer, names)
+    return FieldProblem(pointer, problem.message, hint=problem.hint, code=problem.code)
+
+
+def _unknown(value: dict[str, Any], known: list[str]) -> tuple[list[FieldProblem], list[str]]:
     problems: list[FieldProblem] = []
     suggestions: list[str] = []
     for name in value:
         if name not in known:
-            problems.append(unknown_field(name, known, pointer))
+            problems.append(unknown_field(name, known, ""))
             suggestions += closest(name, known)[:1]
             if len(problems) >= 20:
                 break

@@ -23,7 +23,7 @@ from everbell.ports.store import JobFilter, NewJob, Page, Revoked
 from everbell.services import projects
 from everbell.services.context import Actor, Services, VersionMismatch, as_key, missing
 from everbell.services.ids import uuid7
-from everbell.services.validate import Draft, job_problems, schedule_problem
+from everbell.services.validate import Draft, job_problems, schedule_field, schedule_problem
 
 TRIES = 5
 """Times that a change without an expected version is tried again when somebody was faster."""
@@ -222,7 +222,7 @@ def _check(
             first, wrong = schedule_problem(draft.definition, uuid, now_us)
             if isinstance(wrong, ScheduleError):
                 schedule_error = wrong
-                problems.append(draft.at(_schedule_field(wrong, draft.definition)))
+                problems.append(draft.at(schedule_field(wrong)))
             elif wrong is not None:
                 problems.append(draft.at(wrong))
         firsts.append(first)
@@ -239,12 +239,6 @@ def _refusal(problems: list[FieldProblem], schedule: ScheduleError | None) -> Us
     count = len(problems)
     detail = "1 field is wrong" if count == 1 else f"{count} fields are wrong"
     return ValidationError(detail, hint=problems[0].hint, problems=tuple(problems[:100]))
-
-
-def _schedule_field(error: ScheduleError, definition: Definition) -> FieldProblem:
-    field = "/timezone" if error.text == definition.timezone else "/schedule"
-    message = f"{error.message} (at position {error.position})"
-    return FieldProblem(field, message, hint=error.hint, code=error.code)
 
 
 def _twice(drafts: Sequence[Draft]) -> list[FieldProblem]:

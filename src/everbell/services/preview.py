@@ -7,7 +7,7 @@ import msgspec
 from everbell.domain.errors import FieldProblem, ScheduleError, ValidationError
 from everbell.domain.schedule import parse_schedule
 from everbell.services.context import Services
-from everbell.services.validate import MAX_SCHEDULE
+from everbell.services.validate import MAX_SCHEDULE, schedule_field, zone_problem
 
 
 class Preview(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,13 +24,14 @@ def preview(services: Services, text: str, timezone: str, count: int) -> Preview
     if len(text) > MAX_SCHEDULE:
         problem = FieldProblem("/schedule", f"is {len(text)} characters long")
         raise ValidationError("the schedule is too long", problems=(problem,))
+    wrong = zone_problem(timezone)
+    if wrong is not None:
+        raise ValidationError(wrong.message, hint=wrong.hint, problems=(wrong,))
     now_us = services.clock.now_us()
     try:
         schedule = parse_schedule(text, timezone, anchor_us=now_us)
     except ScheduleError as error:
-        field = "/timezone" if error.text == timezone else "/schedule"
-        message = f"{error.message} (at position {error.position})"
-        error.problems = (FieldProblem(field, message, hint=error.hint, code=error.code),)
+        error.problems = (schedule_field(error),)
         raise
     return Preview(
         timezone=schedule.tz,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from everbell.domain.errors import FieldProblem, RefusedError, ScheduleError, UserError
 from everbell.domain.job import Definition, Retry, compile_schedule
+from everbell.domain.schedule import parse_schedule
 from everbell.services.context import Services
 from everbell.services.validate_action import action_problems
 
@@ -15,6 +16,7 @@ MAX_NAME = 200
 MAX_DESCRIPTION = 4_000
 MAX_SCHEDULE = 1_000
 DAY_S = 86_400.0
+FOLDED = frozenset({"callback_url", "callbackUrl", "script"})
 YEAR_S = 366 * DAY_S
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -33,14 +35,25 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
     def at(self, problem: FieldProblem) -> FieldProblem:
         """Return the problem with the pointer that the caller can find."""
-        first, slash, rest = problem.pointer[1:].partition("/")
-        name = self.given.get(problem.pointer[1:]) or self.given.get(first)
-        tail = problem.pointer if name is None else f"/{name}"
-        if name is not None and name == first:
-            tail = f"/{name}{slash}{rest}"
         return FieldProblem(
-            self.pointer + tail, problem.message, hint=problem.hint, code=problem.code
+            self.pointer + as_given(problem.pointer, self.given),
+            problem.message,
+            hint=problem.hint,
+            code=problem.code,
         )
+
+
+def as_given(pointer: str, given: Mapping[str, str]) -> str:
+    """Return a pointer in the caller's names; ``given`` maps ours, whole paths or first steps."""
+    path = pointer[1:]
+    first, slash, rest = path.partition("/")
+    if path in given:
+        return f"/{given[path]}"
+    if first not in given:
+        return pointer
+    # What was one plain value under another name has no inside that the caller could find.
+    folded = given[first] in FOLDED
+    return f"/{given[first]}" if folded else f"/{given[first]}{slash}{rest}"
 
 
 def name_problems(name: str, pointer: str = "/name") -> tuple[FieldProblem, ...]:
@@ -84,7 +97,7 @@ def schedule_problem(
     """Return the first slot after now, or what is wrong with the schedule."""
     text = definition.schedule
     if text is None:
-        return None, None
+        return None, zone_problem(definition.timezone)
     if not text.strip() or len(text) > MAX_SCHEDULE:
         hint = "such as '*/5 * * * *' or '@every 10m'; null for jobs that only a trigger starts"
         length = f"is {len(text)} characters long" if text.strip() else "is empty"
@@ -93,12 +106,27 @@ def schedule_problem(
         schedule = compile_schedule(definition, uuid, now_us)
         first = schedule.next_us(now_us) if schedule is not None else None
     except ScheduleError as error:
-        return None, error
+        return None, zone_problem(definition.timezone) or error
     if first is None:
         hint = "give a time in the future, or null for a job that only a trigger starts"
         message = "has no slot after now: the job would never run"
         return None, FieldProblem("/schedule", message, hint=hint, code="never_runs")
     return first, None
+
+
+def schedule_field(error: ScheduleError) -> FieldProblem:
+    """Return a schedule's error as the problem of a field, with the position in words."""
+    message = f"{error.message} (at position {error.position})"
+    return FieldProblem("/schedule", message, hint=error.hint, code=error.code)
+
+
+def zone_problem(timezone: str) -> FieldProblem | None:
+    """Return what is wrong with a zone."""
+    try:
+        parse_schedule("@hourly", timezone)
+    except ScheduleError as error:
+        return FieldProblem("/timezone", error.message, hint=error.hint, code="invalid_timezone")
+    return None
 
 
 def _range(pointer: str, value: float, low: float, high: float) -> Iterator[FieldProblem]:

@@ -128,9 +128,7 @@ async def test_a_bad_schedule_tells_the_position(world):
     )
     assert body["text"] == "0 25 * * *"
     assert body["position"] == 2
-    body = problem(
-        await world.local.post("/schedules/preview", {"schedule": "0 25 * * *"}), 422
-    )
+    body = problem(await world.local.post("/schedules/preview", {"schedule": "0 25 * * *"}), 422)
     assert (body["code"], body["position"]) == ("invalid_schedule", 2)
     assert body["errors"][0]["pointer"] == "/schedule"
 
@@ -292,7 +290,9 @@ async def test_hostile_names_are_only_names(world, name):
     assert hold.data["reason"] == name
 
 
-@pytest.mark.parametrize("key", ["0", "-1", "999999999999999999", "9" * 30, "x" * 3000, "%00", "a%2Fb", "١"])
+@pytest.mark.parametrize(
+    "key", ["0", "-1", "999999999999999999", "9" * 30, "x" * 3000, "%00", "a%2Fb", "١"]
+)
 @pytest.mark.parametrize("path", ["jobs", "runs", "projects", "credentials"])
 async def test_strange_ids_are_not_found(world, path, key):
     problem(await world.local.get(f"/{path}/{key}"), 404)
@@ -315,12 +315,28 @@ async def test_conflicting_names_for_one_thing_are_refused(world):
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
     max_leaves=8,
 )
 NAMES = st.sampled_from(
-    ["name", "spec", "frequency", "script", "callback_url", "repeat", "retryMax", "status",
-     "execution_type", "interpreter", "project_id", "data", "startdate", "retry"]
+    [
+        "name",
+        "spec",
+        "frequency",
+        "script",
+        "callback_url",
+        "repeat",
+        "retryMax",
+        "status",
+        "execution_type",
+        "interpreter",
+        "project_id",
+        "data",
+        "startdate",
+        "retry",
+    ]
 )
 
 

@@ -95,7 +95,9 @@ async def test_runs_are_listed_newest_first_and_paged(world):
     assert following is None
     assert (await world.local.get("/runs?state=running,failed")).data == []
     assert len((await world.local.get(f"/runs?state=queued&job={job['id']}")).data) == 5
-    assert len((await world.local.get("/runs?job=nightly&project=default&trigger=manual")).data) == 5
+    assert (
+        len((await world.local.get("/runs?job=nightly&project=default&trigger=manual")).data) == 5
+    )
     late = await world.local.get("/runs?from=2026-02-02T02:40:03Z&to=2026-02-02T02:40:03Z")
     assert [run["id"] for run in late.data] == [made[3]]
 
@@ -211,7 +213,9 @@ async def test_a_job_shows_its_last_run(world):
 
 async def test_holds_are_added_once_and_released_with_a_choice(world):
     job = await world.job()
-    hold = await world.local.post("/holds", {"scope": "job", "target": "nightly", "project": "default"})
+    hold = await world.local.post(
+        "/holds", {"scope": "job", "target": "nightly", "project": "default"}
+    )
     assert hold.status == 201, hold.text
     assert hold.data["target_id"] == job["id"]
     assert hold.data["who"] == "local"
@@ -250,7 +254,9 @@ async def test_schedules_are_explained_before_they_matter(world):
         "local": "2026-02-03T02:30:00+01:00",
     }
     assert len(seen.data["next"]) == 2
-    assert (await world.local.post("/schedules/preview", {"schedule": "@daily", "n": 0})).status == 422
+    assert (
+        await world.local.post("/schedules/preview", {"schedule": "@daily", "n": 0})
+    ).status == 422
     bad = await world.local.post("/schedules/preview", {"schedule": "@daily", "timezone": "Mars/X"})
     assert bad.status == 422
     assert bad.json()["errors"][0]["pointer"] == "/timezone"

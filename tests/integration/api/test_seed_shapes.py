@@ -95,7 +95,12 @@ async def test_every_spelling_of_scheduler0(world):
     assert job["data"] == '{"a": 1}'
     changed = await world.local.put(
         f"/jobs/{job['id']}",
-        {"name": "camel", "spec": "0 0 * * *", "callbackUrl": "http://b.example", "status": "active"},
+        {
+            "name": "camel",
+            "spec": "0 0 * * *",
+            "callbackUrl": "http://b.example",
+            "status": "active",
+        },
     )
     assert changed.status == 200, changed.text
     assert changed.data["spec"] == "0 0 * * *"
@@ -115,6 +120,7 @@ async def test_every_spelling_of_scheduler0(world):
         ({"script": 5}, "/script"),
         ({"script": ""}, "/script"),
         ({"interpreter": "perl"}, "/script"),
+        ({"interpreter": 5}, "/interpreter"),
         ({"repeat": "often"}, "/repeat"),
     ],
 )
