@@ -1,0 +1,175 @@
+"""What is due, and who gets it, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from msgspec.structs import replace
+
+from everbell.domain.decision import Claim, Decision, DueJob, Mark
+from everbell.domain.job import Job
+from everbell.domain.run import Run, RunKey
+from everbell.ports.store import Decided, NewRun
+from everbell.stores.memory.data import Data, missing
+from everbell.stores.memory.definitions import MemoryDefinitions
+
+
+class MemoryClaims(MemoryDefinitions):
+    """Implements the deciding half of RunStore; the obligations are written there."""
+
+    async def due(self, until_us: int, limit: int) -> list[DueJob]:
+        """See RunStore."""
+        data = self._data
+        found = [
+            DueJob(
+                id=job.id,
+                version=job.version,
+                project_id=job.project_id,
+                next_slot_us=job.next_slot_us,
+                active=data.active(job.id),
+                queued=sum(run.state == "queued" for run in data.of_job(job.id).values()),
+                release_policy=job.release_policy,
+                release_until_us=job.release_until_us,
+            )
+            for job in data.jobs.values()
+            if job.next_slot_us is not None and job.next_slot_us <= until_us and data.plannable(job)
+        ]
+        return sorted(found, key=lambda job: (job.next_slot_us, job.id))[:limit]
+
+    async def next_due_us(self) -> int | None:
+        """See RunStore."""
+        data = self._data
+        planned = [
+            job.next_slot_us
+            for job in data.jobs.values()
+            if job.next_slot_us is not None and data.plannable(job)
+        ]
+        queued = [run.due_us for run, _ in self._takeable()]
+        return min(planned + queued, default=None)
+
+    def _takeable(self) -> Iterator[tuple[Run, Job]]:
+        data = self._data
+        for run in data.all_runs():
+            job = data.jobs[run.key.job_id]
+            serves = run.trigger == "manual" or (job.enabled and not job.parked)
+            if run.state == "queued" and serves and not job.quarantined and not data.held(job):
+                yield run, job
+
+    async def decide(self, node: str, decisions: Sequence[Decision], now_us: int) -> list[Decided]:
+        """See RunStore."""
+        return [_decide(self._data, node, decision, now_us) for decision in decisions]
+
+    async def enqueue(self, run: NewRun, now_us: int) -> Run:  # noqa: ARG002
+        """See RunStore."""
+        data = self._data
+        if run.key.job_id not in data.jobs:
+            raise missing("job", run.key.job_id)
+        return data.run(run.key) or data.put(
+            Run(
+                key=run.key,
+                project_id=run.project_id,
+                version=run.version,
+                state="queued",
+                trigger=run.trigger,
+                reason=run.reason,
+                due_us=run.due_us,
+            )
+        )
+
+    async def take_queued(self, node: str, now_us: int, limit: int) -> list[Run]:
+        """See RunStore."""
+        data = self._data
+        waiting = [pair for pair in self._takeable() if pair[0].due_us <= now_us]
+        taken: list[Run] = []
+        for run, job in sorted(waiting, key=lambda pair: (pair[0].due_us, pair[0].key)):
+            bounded = job.definition.overlap != "allow"
+            if bounded and data.active(job.id) >= job.definition.max_running:
+                continue
+            if len(taken) == limit:
+                break
+            claimed = replace(
+                run,
+                state="claimed",
+                node=node,
+                token=data.next_token(),
+                claimed_us=now_us,
+                version=job.version,
+            )
+            taken.append(data.put(claimed))
+        return taken
+
+
+def _decide(data: Data, node: str, decision: Decision, now_us: int) -> Decided:
+    job = data.jobs.get(decision.job_id)
+    if (
+        job is None
+        or (job.version, job.next_slot_us) != (decision.version, decision.cursor_us)
+        or not data.plannable(job)
+    ):
+        return Decided(outcome="stale")
+    if decision.quarantine:
+        data.jobs[job.id] = replace(job, quarantined=decision.quarantine, updated_us=now_us)
+        return Decided(outcome="done")
+    if _blocked(data, decision):
+        return Decided(outcome="blocked")
+    for mark in decision.marks:
+        _mark(data, decision, mark, now_us)
+    runs = [_claim(data, node, decision, claim, now_us) for claim in decision.claims]
+    job = replace(job, next_slot_us=decision.next_slot_us)
+    if decision.clear_release:
+        job = replace(job, release_policy="", release_until_us=0)
+    data.jobs[job.id] = job
+    return Decided(outcome="done", runs=tuple(run for run in runs if run is not None))
+
+
+def _blocked(data: Data, decision: Decision) -> bool:
+    active = data.active(decision.job_id)
+    taken = {key.slot_us for key in data.of_job(decision.job_id) if not key.trigger_id}
+    taken |= {mark.slot_us for mark in decision.marks}
+    for claim in decision.claims:
+        if claim.slot_us in taken:
+            continue
+        if claim.max_active is not None and active >= claim.max_active:
+            return True
+        taken.add(claim.slot_us)
+        active += 1
+    return False
+
+
+def _mark(data: Data, decision: Decision, mark: Mark, now_us: int) -> None:
+    key = RunKey(mark.slot_us, decision.job_id)
+    if data.run(key) is not None:
+        return
+    data.put(
+        Run(
+            key=key,
+            project_id=decision.project_id,
+            version=decision.version,
+            state=mark.state,
+            trigger=mark.trigger,
+            reason=mark.reason,
+            due_us=mark.slot_us,
+            finished_us=None if mark.state == "queued" else now_us,
+            until_us=mark.until_us,
+            count=mark.count,
+        )
+    )
+
+
+def _claim(data: Data, node: str, decision: Decision, claim: Claim, now_us: int) -> Run | None:
+    key = RunKey(claim.slot_us, decision.job_id)
+    if data.run(key) is not None:
+        return None
+    return data.put(
+        Run(
+            key=key,
+            project_id=decision.project_id,
+            version=decision.version,
+            state="claimed",
+            trigger=claim.trigger,
+            token=data.next_token(),
+            node=node,
+            due_us=claim.due_us,
+            claimed_us=now_us,
+        )
+    )

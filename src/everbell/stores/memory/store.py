@@ -1,0 +1,153 @@
+"""History and nodes in memory, and the store as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from everbell.domain.records import Node
+from everbell.domain.run import FINAL, Attempt, Run, RunKey
+from everbell.ports.store import OutputChunk, RunFilter
+from everbell.stores.memory.ledger import MemoryLedger
+
+_BEGUN = frozenset({"running", "succeeded", "failed", "timed_out", "cancelled", "lost"})
+
+
+class MemoryStore(MemoryLedger):
+    """Implements ``everbell.ports.store.Store`` in dictionaries; nothing outlives the process."""
+
+    async def append_output(self, chunks: Sequence[OutputChunk]) -> None:
+        """See RunStore."""
+        for chunk in chunks:
+            if chunk.key.job_id in self._data.jobs:
+                of_attempt = self._data.output.setdefault((chunk.key, chunk.attempt), {})
+                of_attempt.setdefault(chunk.offset, chunk)
+
+    async def read_output(
+        self, key: RunKey, attempt: int, offset: int, limit_bytes: int
+    ) -> list[OutputChunk]:
+        """See RunStore."""
+        found: list[OutputChunk] = []
+        size = 0
+        for start, chunk in sorted(self._data.output.get((key, attempt), {}).items()):
+            if start + len(chunk.data) <= offset:
+                continue
+            skip = max(offset - start, 0)
+            part = replace(chunk, offset=start + skip, data=chunk.data[skip:])
+            if found and size + len(part.data) > limit_bytes:
+                break
+            found.append(part)
+            size += len(part.data)
+        return found
+
+    async def attempts(self, key: RunKey) -> list[Attempt]:
+        """See RunStore."""
+        kept = self._data.kept_attempts.get(key, {})
+        return [kept[number] for number in sorted(kept)]
+
+    async def list_runs(
+        self, where: RunFilter, limit: int, before: RunKey | None = None
+    ) -> list[Run]:
+        """See RunStore."""
+        found = [
+            run
+            for run in self._data.all_runs()
+            if _matches(run, where) and (before is None or run.key < before)
+        ]
+        return sorted(found, key=lambda run: run.key, reverse=True)[:limit]
+
+    async def last_runs(self, job_ids: Sequence[int]) -> dict[int, tuple[Run | None, Run | None]]:
+        """See RunStore."""
+        return {
+            job_id: (self._newest(job_id, _BEGUN), self._newest(job_id, frozenset({"skipped"})))
+            for job_id in job_ids
+        }
+
+    def _newest(self, job_id: int, states: frozenset[str]) -> Run | None:
+        runs = self._data.runs.get(job_id, {}).values()
+        found = [run for run in runs if run.state in states]
+        return max(found, key=lambda run: run.key, default=None)
+
+    async def purge(self, before_us: int, limit: int) -> int:
+        """See RunStore."""
+        data = self._data
+        old = sorted(
+            run.key for run in data.all_runs() if run.state in FINAL and run.key.slot_us < before_us
+        )[:limit]
+        for key in old:
+            data.forget(key)
+        answers = sorted((at_us, which) for which, (_, at_us) in data.remembered.items())
+        for at_us, which in answers[:limit]:
+            if at_us < before_us:
+                del data.remembered[which]
+        return len(old)
+
+    async def heartbeat(self, node: Node) -> bool:
+        """See ClusterStore."""
+        known = self._data.nodes.get(node.id)
+        if known is not None and known.state in {"dead", "left"}:
+            return False
+        self._data.nodes[node.id] = node
+        return True
+
+    async def leave(self, node_id: str, now_us: int) -> None:
+        """See ClusterStore."""
+        node = self._data.nodes.get(node_id)
+        if node is not None:
+            self._data.nodes[node_id] = replace(
+                node,
+                state="left",
+                heartbeat_us=now_us,
+                lease_until_us=now_us,
+                running=0,
+                queued=0,
+            )
+
+    async def declare_dead(self, now_us: int) -> list[str]:
+        """See ClusterStore."""
+        nodes = self._data.nodes
+        over = sorted(
+            node.id
+            for node in nodes.values()
+            if node.lease_until_us < now_us and node.state not in {"dead", "left"}
+        )
+        for node_id in over:
+            nodes[node_id] = replace(nodes[node_id], state="dead")
+        return over
+
+    async def list_nodes(self) -> list[Node]:
+        """See ClusterStore."""
+        nodes = self._data.nodes.values()
+        return sorted(nodes, key=lambda node: (node.name, node.started_us, node.id))
+
+    async def prune_nodes(self, before_us: int) -> int:
+        """See ClusterStore."""
+        nodes = self._data.nodes
+        gone = [
+            node.id
+            for node in nodes.values()
+            if node.state in {"dead", "left"} and node.heartbeat_us < before_us
+        ]
+        for node_id in gone:
+            del nodes[node_id]
+        return len(gone)
+
+    async def change_counter(self) -> int:
+        """See ClusterStore: nobody else can write."""
+        return 0
+
+    async def close(self) -> None:
+        """See Store."""
+
+
+def _matches(run: Run, where: RunFilter) -> bool:
+    return (
+        (where.project_ids is None or run.project_id in where.project_ids)
+        and (where.job_id is None or run.key.job_id == where.job_id)
+        and (not where.states or run.state in where.states)
+        and (not where.triggers or run.trigger in where.triggers)
+        and (where.from_us is None or run.key.slot_us >= where.from_us)
+        and (where.to_us is None or run.key.slot_us <= where.to_us)
+        and (where.node is None or run.node == where.node)
+    )
