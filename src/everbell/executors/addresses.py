@@ -108,6 +108,7 @@ def embedded(address: IPv6Address) -> list[IPv4Address]:
     return []
 
 
+@lru_cache(maxsize=4096)
 def kind_of(address: Address) -> Kind:
     """Judge one address. An IPv4-mapped one is what it carries; a tunnel is at least private."""
     if isinstance(address, IPv4Address):

@@ -19,7 +19,7 @@ from everbell.domain.job import US, Action, HttpAction, Record
 from everbell.domain.run import Outcome
 from everbell.executors import callback
 from everbell.executors.addresses import AddressPolicy
-from everbell.executors.resolver import GuardedResolver
+from everbell.executors.resolver import GuardedResolver, SystemResolver
 from everbell.executors.targets import check_literal, parse_target
 from everbell.ports.clock import Clock
 from everbell.ports.executor import Assignment, OutputSink
@@ -61,6 +61,7 @@ class HttpExecutor:
         self._user_agent = user_agent
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
+        self._guard: GuardedResolver | None = None
         try:
             private = callbacks.private_addresses == "allow"
             self._policy = AddressPolicy(private=private, allow=callbacks.allow)
@@ -101,8 +102,11 @@ class HttpExecutor:
     async def close(self) -> None:
         """Close all connections."""
         session, self._session = self._session, None
+        guard, self._guard = self._guard, None
         if session is not None:
             await session.close()
+        if guard is not None:
+            await guard.close()
 
     def _read(self, action: Action) -> tuple[HttpAction, URL, Callable[[int], bool]]:
         if not isinstance(action, HttpAction):
@@ -193,9 +197,10 @@ class HttpExecutor:
 
     def _pool(self) -> aiohttp.ClientSession:
         if self._session is None:
+            self._guard = GuardedResolver(self._policy, self._resolver or SystemResolver())
             connector = aiohttp.TCPConnector(
                 limit=self._callbacks.max_connections,
-                resolver=GuardedResolver(self._policy, self._resolver),
+                resolver=self._guard,
                 use_dns_cache=False,
                 keepalive_timeout=KEEP_ALIVE_S,
             )

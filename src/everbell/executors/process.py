@@ -221,7 +221,7 @@ async def run_group(
         if ended != "exited":
             await group.stop(grace_s)
         code = await group.collect()
-    except asyncio.CancelledError:
+    except BaseException:  # a cancellation, or a bug: either way nothing may stay behind
         await _despite_cancel(_end(group, grace_s), group)
         raise
     return _outcome(ended, code, timeout_s, _exec_failure(spawn, group, code))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from yarl import URL
@@ -17,6 +18,7 @@ _NUMERIC_LABEL = re.compile(r"([0-9]+|0[xX][0-9a-fA-F]*)")
 MAX_URL = 8192
 
 
+@lru_cache(maxsize=4096)
 def parse_target(url: str) -> URL:
     """Read an http(s) URL strictly; no DNS.
 

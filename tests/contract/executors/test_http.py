@@ -284,3 +284,23 @@ async def test_private_addresses_denied_also_as_literals(server, clock):
     assert len(server.seen) == 1
     await executor.close()
     await allowed.close()
+
+
+async def test_a_name_is_looked_up_by_the_system(http, server):
+    outcome = await go(http, HttpAction(url=f"http://localhost:{server.port}/"))
+    assert outcome.state == "succeeded", outcome
+    refused = HttpAction(url="http://nowhere.invalid/")
+    assert (await go(http, refused)).error == "no address found for host nowhere.invalid"
+
+
+async def test_words_for_a_server_without_tls(http):
+    async def speak(reader, writer):
+        writer.close()
+
+    plain = await asyncio.start_server(speak, "127.0.0.1", 0)
+    port = plain.sockets[0].getsockname()[1]
+    outcome = await go(http, HttpAction(url=f"https://127.0.0.1:{port}/"))
+    assert outcome.state == "failed"
+    assert f"127.0.0.1:{port}" in outcome.error
+    plain.close()
+    await plain.wait_closed()
