@@ -123,12 +123,11 @@ async def change(
 
     def apply(job: Job, now_us: int) -> Job:
         draft = edit(job)
-        firsts = _check(services, [draft], [job.uuid], now_us, job)
         definition = _restarted(job, draft.definition, now_us)
+        draft = msgspec.structs.replace(draft, definition=definition)
+        (first,) = _check(services, [draft], [job.uuid], now_us, job)
         changed = msgspec.structs.replace(job, definition=definition, enabled=draft.enabled)
-        if definition is not draft.definition:
-            firsts = [_first_slot(changed, now_us)]
-        return msgspec.structs.replace(changed, next_slot_us=_cursor(job, changed, firsts[0]))
+        return msgspec.structs.replace(changed, next_slot_us=_cursor(job, changed, first))
 
     return await _swap(services, await find(services, actor, key), apply, expected)
 
@@ -219,7 +218,8 @@ def _check(
         if stored is not None and not _reschedules(stored.definition, draft.definition):
             first = _first_slot(stored, now_us) if draft.enabled else None
         else:
-            first, wrong = schedule_problem(draft.definition, uuid, now_us)
+            created_us = now_us if stored is None else stored.created_us
+            first, wrong = schedule_problem(draft.definition, uuid, created_us, now_us)
             if isinstance(wrong, ScheduleError):
                 schedule_error = wrong
                 problems.append(draft.at(schedule_field(wrong)))

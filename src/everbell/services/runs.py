@@ -21,7 +21,15 @@ async def trigger(
     kind: Trigger = "manual",
     reason: str = "",
 ) -> Run:
-    """Queue a run of the job now. The same ``key`` again starts nothing twice."""
+    """Queue a run of the job now. The same ``key`` again starts nothing twice.
+
+    Raises ConflictError for a quarantined job: no node would take the run.
+    """
+    if job.quarantined:
+        raise ConflictError(
+            f"job {job.id} is quarantined: {job.quarantined}",
+            hint=f"mend its definition, then POST /jobs/{job.id}/resolve",
+        )
     now_us = services.clock.now_us()
     key = key or RunKey(now_us, job.id, short_id(services.entropy))
     run = await services.store.enqueue(
@@ -47,7 +55,9 @@ async def retry(services: Services, actor: Actor, run_id: str) -> Run:
             f"run {run.id} is {run.state}, not final", hint="cancel it first, or wait for its end"
         )
     job = await services.store.get_job(run.key.job_id)
-    return await trigger(services, job, kind="retry", reason=f"retry of {run.id}")
+    # A retry waits while its job is disabled or parked; what a person asks for by hand does not.
+    kind: Trigger = "retry" if job.enabled and not job.parked else "manual"
+    return await trigger(services, job, kind=kind, reason=f"retry of {run.id}")
 
 
 async def cancel(services: Services, actor: Actor, run_id: str) -> Run:

@@ -92,7 +92,7 @@ def job_problems(services: Services, definition: Definition) -> list[FieldProble
 
 
 def schedule_problem(
-    definition: Definition, uuid: str, now_us: int
+    definition: Definition, uuid: str, created_us: int, now_us: int
 ) -> tuple[int | None, ScheduleError | FieldProblem | None]:
     """Return the first slot after now, or what is wrong with the schedule."""
     text = definition.schedule
@@ -103,7 +103,7 @@ def schedule_problem(
         length = f"is {len(text)} characters long" if text.strip() else "is empty"
         return None, FieldProblem("/schedule", length, hint=hint, code="invalid_schedule")
     try:
-        schedule = compile_schedule(definition, uuid, now_us)
+        schedule = compile_schedule(definition, uuid, created_us)
         first = schedule.next_us(now_us) if schedule is not None else None
     except ScheduleError as error:
         return None, zone_problem(definition.timezone) or error
