@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from everbell.domain.errors import Bug, RefusedError, UserError
+import msgspec
+
+from everbell.domain.errors import (
+    Bug,
+    RefusedError,
+    StoreConflict,
+    StoreUnavailable,
+    UserError,
+)
 from everbell.domain.job import Job
 from everbell.domain.run import Outcome, Run, RunKey
+from everbell.domain.records import Project
 from everbell.domain.secrets import derive_webhook_secret
 from everbell.domain.settle import Defaults, Settlement, settle, timeout_of
 from everbell.engine.catalog import Catalog
@@ -23,6 +32,8 @@ log = logging.getLogger(__name__)
 
 OVERRUN_GRACE_S = 15.0
 """An executor that has not ended this long after its timeout is abandoned as failed."""
+READ_PAUSE_S = 0.1
+READ_PAUSE_MAX_S = 5.0
 
 
 class Tools(NamedTuple):
@@ -36,7 +47,7 @@ class Tools(NamedTuple):
 class Live:
     """A run that is being executed on this node."""
 
-    __slots__ = ("cancel", "marked", "offset", "reason", "run", "sink", "started_us", "task")
+    __slots__ = ("begun", "cancel", "marked", "offset", "reason", "run", "sink", "started_us", "task")
 
     def __init__(self, run: Run, sink: CaptureSink, started_us: int) -> None:
         self.run = run
@@ -44,6 +55,7 @@ class Live:
         self.started_us = started_us
         self.cancel = asyncio.Event()
         self.reason = ""
+        self.begun = False
         self.marked = False
         self.offset = 0
         self.task: asyncio.Task[None] | None = None
@@ -53,7 +65,7 @@ class Execution:
     """Runs attempts; the number at once is bounded by ``workers``, the rest waits in order.
 
     ``again`` takes a run that the store has claimed for another attempt.
-    ``can_start`` False keeps everything waiting (fenced or stopping).
+    ``can_start`` False (stopping) or ``may_start`` (the lease) keeps everything waiting.
     """
 
     def __init__(
@@ -72,9 +84,10 @@ class Execution:
         self._tools = tools
         self._defaults = defaults
         self.workers = workers
-        self._ready: deque[Run] = deque()
+        self._ready: OrderedDict[RunKey, Run] = OrderedDict()
         self.live: dict[RunKey, Live] = {}
         self.can_start = True
+        self.may_start: Callable[[], bool] = lambda: True
         self.again: Callable[[Run], None] = lambda _: None
         self.broken: Callable[[str, BaseException], None] = lambda _name, _error: None
         self._idle = asyncio.Event()
@@ -85,41 +98,55 @@ class Execution:
         return len(self._ready)
 
     def start(self, runs: Iterable[Run]) -> None:
-        """Take due runs; they start at once while workers are free."""
-        self._ready.extend(runs)
+        """Take due runs; they start at once while workers are free. Known claims are ignored."""
+        for run in runs:
+            live = self.live.get(run.key)
+            waiting = self._ready.get(run.key)
+            known = max(live.run.token if live else 0, waiting.token if waiting else 0)
+            if run.token > known:
+                self._ready[run.key] = run
         self.pump()
 
     def pump(self) -> None:
-        """Start waiting runs while workers are free."""
+        """Start waiting runs while workers are free and the lease holds."""
+        if not self._ready or not self.can_start or not self.may_start():
+            return
         loop = asyncio.get_running_loop()
-        while self._ready and self.can_start and len(self.live) < self.workers:
-            run = self._ready.popleft()
+        behind: list[Run] = []
+        while self._ready and len(self.live) < self.workers:
+            _, run = self._ready.popitem(last=False)
             if run.key in self.live:
+                # An older attempt of it still ends here.
+                behind.append(run)
                 continue
             live = Live(run, self._tools.new_sink(), self._clock.now_us())
             self.live[run.key] = live
             self._idle.clear()
             live.task = loop.create_task(self._perform(live))
+        for run in reversed(behind):
+            self._ready[run.key] = run
+            self._ready.move_to_end(run.key, last=False)
 
-    def knows(self, key: RunKey) -> bool:
-        """Return whether the run waits or runs here."""
-        return key in self.live or any(run.key == key for run in self._ready)
+    def tokens(self) -> dict[RunKey, int]:
+        """Return the claims that wait or run here."""
+        known = {key: live.run.token for key, live in self.live.items()}
+        known.update((key, run.token) for key, run in self._ready.items())
+        return known
 
     def ready(self) -> list[Run]:
         """Return runs that wait for a worker."""
-        return list(self._ready)
+        return list(self._ready.values())
 
     def drop(self, keys: Iterable[RunKey]) -> list[Run]:
         """Forget waiting runs and return those that were here."""
-        gone = set(keys)
-        dropped = [run for run in self._ready if run.key in gone]
-        if dropped:
-            self._ready = deque(run for run in self._ready if run.key not in gone)
-        return dropped
+        return [run for key in keys if (run := self._ready.pop(key, None)) is not None]
 
     def cancel(self, keys: Iterable[RunKey], reason: str) -> None:
-        """Ask executing runs to end."""
+        """Ask executing runs to end; those that wait for a worker end at once."""
         for key in keys:
+            waiting = self._ready.pop(key, None)
+            if waiting is not None:
+                self._never_started(waiting, reason)
             live = self.live.get(key)
             if live is not None and not live.cancel.is_set():
                 live.reason = reason
@@ -132,31 +159,61 @@ class Execution:
     def abandon(self) -> None:
         """Kill all that executes and report nothing: the store has given it to others."""
         self._ready.clear()
-        for live in self.live.values():
+        for live in list(self.live.values()):
             live.reason = "fenced"
             if live.task is not None:
                 live.task.cancel()
+            if not live.begun:
+                # A task cancelled before its first step runs no ``finally``.
+                self._ended(live)
 
     async def _perform(self, live: Live) -> None:
+        live.begun = True
         try:
-            job = await self._job(live.run)
-            outcome = (
-                await self._attempt(live, job)
-                if job is not None
-                else Outcome(state="cancelled", reason="job_deleted")
-            )
-            if live.reason != "fenced":
-                self._report(live, outcome, job)
+            await self._perform_known(live, *await self._read(live.run))
         except asyncio.CancelledError:
             if live.reason != "fenced":
                 raise
         except Exception as error:  # noqa: BLE001  (executor boundary: a bug stops the node)
             self.broken("execution", error)
         finally:
-            del self.live[live.run.key]
-            if not self.live:
-                self._idle.set()
+            self._ended(live)
             self.pump()
+
+    async def _perform_known(self, live: Live, job: Job | None, project: Project | None) -> None:
+        if live.run.cancel_requested and not live.cancel.is_set():
+            live.reason = "cancelled"
+            live.cancel.set()
+        if job is None or project is None:
+            outcome = Outcome(state="cancelled", reason="job_deleted")
+        elif live.cancel.is_set():
+            outcome = Outcome(state="cancelled")
+        elif not self.may_start():
+            # The lease went while the job was read: wait for its renewal, or for the fence.
+            self._ready[live.run.key] = live.run
+            return
+        else:
+            outcome = await self._attempt(live, job, project)
+        if live.reason != "fenced":
+            self._report(live, outcome, job)
+
+    def _ended(self, live: Live) -> None:
+        if self.live.get(live.run.key) is live:
+            del self.live[live.run.key]
+        if not self.live:
+            self._idle.set()
+
+    async def _read(self, run: Run) -> tuple[Job | None, Project | None]:
+        """Return the run's job and project; a store that is away delays a run, never fails it."""
+        pause = READ_PAUSE_S
+        while True:
+            try:
+                job = await self._job(run)
+                return job, await self._catalog.project(run.project_id)
+            except (StoreUnavailable, StoreConflict) as error:
+                log.warning("run %s waits for the store: %s", run.id, error)
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, READ_PAUSE_MAX_S)
 
     async def _job(self, run: Run) -> Job | None:
         job_id = run.key.job_id
@@ -166,13 +223,19 @@ class Execution:
             entry = self._catalog.latest(job_id)
         return entry.job if entry is not None else None
 
-    async def _attempt(self, live: Live, job: Job) -> Outcome:
+    def _never_started(self, run: Run, reason: str) -> None:
+        now = self._clock.now_us()
+        finish = Finish(
+            run=run, state="cancelled", started_us=None, finished_us=now, reason=reason
+        )
+        self._finisher.finish(finish, self._finished)
+
+    async def _attempt(self, live: Live, job: Job, project: Project) -> Outcome:
         definition = job.definition
         timeout_s = timeout_of(definition, self._defaults)
         tag = definition.action.__struct_config__.tag
         executor = self._tools.executors.get(str(tag))
-        project = await self._catalog.project(job.project_id)
-        if executor is None or project is None:
+        if executor is None:
             return Outcome(
                 state="failed", error=f"this node has no executor for {tag!r}", retryable=False
             )
@@ -208,6 +271,9 @@ class Execution:
             settlement = settle(live.run, outcome, job.definition, self._defaults, now)
         if live.reason == "node_stopped" and outcome.state == "cancelled":
             settlement = _interrupted(job, now)
+        elif live.cancel.is_set():
+            # What is to end is not tried again, however the target took it.
+            settlement = msgspec.structs.replace(settlement, next_due_us=None)
         self.flush_output(live, last=True)
         finish = Finish(
             run=live.run,

@@ -9,7 +9,7 @@ from everbell.domain.decision import Decision, DueJob
 from everbell.domain.errors import StoreUnknownOutcome
 from everbell.domain.job import US
 from everbell.domain.planner import Limits, Plan, plan
-from everbell.domain.run import ACTIVE, Run
+from everbell.domain.run import ACTIVE, Run, RunKey
 from everbell.engine.catalog import Catalog
 from everbell.engine.execution import Execution
 from everbell.engine.finisher import Finisher
@@ -76,6 +76,7 @@ class Firing(Service):
     async def _pass(self) -> float:
         if not self.may_claim():
             return self.poll_s
+        node_id = self.node_id
         if self._reconcile:
             await self._adopt()
         free = self._free()
@@ -83,13 +84,22 @@ class Firing(Service):
             self._backlog = True
             return FULL_S
         taken = await self.store.take_queued(
-            self.node_id, self.clock.now_us(), min(free, self.batch_size)
+            node_id, self.clock.now_us(), min(free, self.batch_size)
         )
-        self.timers.add(taken)
-        progress, wait_us = await self._decide(free - len(taken))
+        if not self._take(node_id, taken):
+            return 0.0
+        progress, wait_us = await self._decide(node_id, free - len(taken))
         if progress or len(taken) == self.batch_size:
             return 0.0
         return await self._pause(wait_us)
+
+    def _take(self, node_id: str, runs: list[Run]) -> bool:
+        """Take claims won as ``node_id``; not if that was declared dead meanwhile."""
+        if node_id != self.node_id:
+            log.warning("dropped %d claims: the node was declared dead meanwhile", len(runs))
+            return False
+        self.timers.add(runs)
+        return True
 
     def _free(self) -> int:
         return self.max_queue - len(self.timers) - len(self.execution)
@@ -109,7 +119,7 @@ class Firing(Service):
             seconds = self.limits.look_ahead_us / US / 2
         return min(seconds, self.poll_s)
 
-    async def _decide(self, free: int) -> tuple[bool, int | None]:
+    async def _decide(self, node_id: str, free: int) -> tuple[bool, int | None]:
         """Decide due jobs; return whether anything was stored, and when to look again."""
         if free <= 0:
             return False, None
@@ -122,8 +132,8 @@ class Firing(Service):
         decisions = [made.decision for _, made in plans if made.decision is not None]
         stored = False
         if decisions:
-            answers = await self.store.decide(self.node_id, decisions, self.clock.now_us())
-            stored = self._claimed(answers)
+            answers = await self.store.decide(node_id, decisions, self.clock.now_us())
+            stored = self._claimed(node_id, answers)
         for job, made in plans:
             if made.replace:
                 await self._replace(job.id)
@@ -163,13 +173,13 @@ class Firing(Service):
             log.exception("job %s can't be planned", job.id)
             return Plan(_quarantine(job, f"can't be planned: {error}"))
 
-    def _claimed(self, answers: Iterable[Decided]) -> bool:
+    def _claimed(self, node_id: str, answers: Iterable[Decided]) -> bool:
         done = False
         runs: list[Run] = []
         for answer in answers:
             done = done or answer.outcome == "done"
             runs.extend(answer.runs)
-        self.timers.add(runs)
+        self._take(node_id, runs)
         return done
 
     async def _replace(self, job_id: int) -> None:
@@ -185,21 +195,35 @@ class Firing(Service):
                 self.execution.drop([run.key])
 
     async def _adopt(self) -> None:
-        """Take up claims whose acknowledgement was lost."""
-        where = RunFilter(states=("claimed", "running"), node=self.node_id)
+        """Take up claims whose acknowledgement was lost.
+
+        The list is old when it arrives: what was known before it was asked for may have started
+        and ended meanwhile, so that only claims unknown before and after are lost ones. A run
+        known under another token is looked at again later.
+        """
+        node_id = self.node_id
+        where = RunFilter(states=("claimed", "running"), node=node_id)
+        before = self._known()
         runs = await self.store.list_runs(where, RECONCILE_MAX)
-        waiting = {run.key for run in self.timers.waiting()}
+        after = self._known()
+        if node_id != self.node_id:
+            return
+        lost: list[Run] = []
         self._reconcile = False
-        lost = [
-            run
-            for run in runs
-            if run.key not in waiting
-            and not self.execution.knows(run.key)
-            and not self.finisher.holds_job(run.key.job_id)
-        ]
+        for run in runs:
+            if run.key not in before and run.key not in after:
+                lost.append(run)
+            elif run.token not in {before.get(run.key), after.get(run.key)}:
+                self._reconcile = True
         if lost:
             log.warning("took up %d claims whose acknowledgement was lost", len(lost))
             self.timers.add(lost)
+
+    def _known(self) -> dict[RunKey, int]:
+        known = dict.fromkeys(self.finisher.keys(), 0)
+        known |= self.execution.tokens()
+        known |= {run.key: run.token for run in self.timers.waiting()}
+        return known
 
 
 def _quarantine(job: DueJob, reason: str) -> Decision:

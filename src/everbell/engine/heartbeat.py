@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from everbell.domain.job import US, Record
@@ -44,6 +44,9 @@ class Heartbeat(Service):
 
     The node trusts its lease less than the store does: it stops starting runs one heartbeat
     before the lease is over. ``fenced`` is called when the store has declared the node dead.
+
+    ``calm`` tells whether the node may judge others: not within a lease after it could not renew
+    its own, or after the wall clock jumped, since then every lease looks over, also of the living.
     """
 
     name = "heartbeat"
@@ -64,17 +67,38 @@ class Heartbeat(Service):
         self._identity = identity
         self._thresholds = thresholds
         self._renewed = clock.monotonic()
+        self._calm_from = clock.monotonic()
+        self._seen_us = clock.now_us()
+        self._seen_at = clock.monotonic()
         self.node_id = ""
         self.started_us = clock.now_us()
         self.busy: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self.fenced: Callable[[], None] = lambda: None
+        self.renewed: Callable[[], object] = lambda: None
         self.throttled = ""
         self.stopping = False
 
     def trusted(self) -> bool:
         """Return whether the lease surely still holds, by the monotonic clock."""
-        margin = min(self._thresholds.heartbeat_s, self._thresholds.lease_s / 4)
-        return self.clock.monotonic() - self._renewed < self._thresholds.lease_s - margin
+        return self.clock.monotonic() - self._renewed < self._thresholds.lease_s - self._margin_s
+
+    def calm(self) -> bool:
+        """Return whether leases that look over are over."""
+        passed_us = (self.clock.monotonic() - self._seen_at) * US
+        drift_us = abs(self.clock.now_us() - self._seen_us - passed_us)
+        if drift_us > self._margin_s * US:
+            log.warning("the clock jumped by %.1f s; leases are judged again later", drift_us / US)
+            self._see()
+            self._calm_from = self.clock.monotonic() + self._thresholds.lease_s
+            self.wake()
+        return self.trusted() and self.clock.monotonic() >= self._calm_from
+
+    @property
+    def _margin_s(self) -> float:
+        return min(self._thresholds.heartbeat_s, self._thresholds.lease_s / 4)
+
+    def _see(self) -> None:
+        self._seen_us, self._seen_at = self.clock.now_us(), self.clock.monotonic()
 
     async def step(self) -> float:
         """Renew once."""
@@ -82,7 +106,12 @@ class Heartbeat(Service):
         self._judge(rss, cpu)
         before = self.clock.monotonic()
         if await self._store.heartbeat(self._node(rss, cpu)):
+            if not self.trusted():
+                self._calm_from = self.clock.monotonic() + self._thresholds.lease_s
             self._renewed = before
+            if self.calm():
+                self._see()
+            self.renewed()
         else:
             log.error("this node was declared dead while it could not renew its lease; it rejoins")
             self.fenced()
@@ -127,6 +156,10 @@ class Heartbeat(Service):
         self.throttled = reason
 
 
+async def _nothing() -> None:
+    """Do nothing."""
+
+
 class Watcher(Service):
     """Notices within ``period_s`` that another process wrote to the store."""
 
@@ -143,12 +176,23 @@ class Watcher(Service):
         self._store = store
         self._period_s = period_s
         self._seen: int | None = None
-        self.changed: Callable[[], object] = lambda: None
+        self._suspected = False
+        self.changed: Callable[[], Awaitable[object]] = _nothing
+
+    def suspect(self) -> None:
+        """Look again, although nobody else may have written."""
+        self._suspected = True
+        self.wake()
 
     async def step(self) -> float:
         """Compare once."""
         counter = await self._store.change_counter()
-        if self._seen is not None and counter != self._seen:
-            self.changed()
+        if self._suspected or (self._seen is not None and counter != self._seen):
+            self._suspected = False
+            try:
+                await self.changed()
+            except BaseException:
+                self._suspected = True
+                raise
         self._seen = counter
         return self._period_s

@@ -39,9 +39,12 @@ class Recovery(Service):
         self._defaults = defaults
         self._period_s = period_s
         self.recovered: Callable[[], None] = lambda: None
+        self.may_judge: Callable[[], bool] = lambda: True
 
     async def step(self) -> float:
         """Look once."""
+        if not self.may_judge():
+            return self._period_s
         now = self.clock.now_us()
         dead = await self._store.declare_dead(now)
         if dead:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from everbell.config.schema import Settings
 from everbell.domain.errors import StoreError
-from everbell.domain.job import US, Retry
+from everbell.domain.job import US, Job, Retry
 from everbell.domain.planner import Limits
-from everbell.domain.run import Run
+from everbell.domain.records import Hold
+from everbell.domain.run import Run, RunKey
 from everbell.domain.settle import Defaults
 from everbell.engine.catalog import Catalog
 from everbell.engine.execution import Execution, Tools
@@ -97,11 +98,14 @@ class NodeEngine:
         self.firing.max_queue = engine.max_queue
         self.firing.poll_s = engine.poll
         self.firing.may_claim = self._may_claim
+        self.execution.may_start = self.heartbeat.trusted
         self.execution.again = self._again
         self.execution.broken = self._fail
         self.finisher.stored = self._stored
         self.heartbeat.busy = self._busy
         self.heartbeat.fenced = self._rejoin
+        self.heartbeat.renewed = self.execution.pump
+        self.recovery.may_judge = self.heartbeat.calm
         self.watcher.changed = self._foreign_change
         self.recovery.recovered = self.firing.wake
 
@@ -136,7 +140,10 @@ class NodeEngine:
         self.heartbeat.stopping = True
         await self.firing.stop()
         self.execution.can_start = False
-        await self._hand_back()
+        try:
+            await self._hand_back()
+        except StoreError as error:
+            log.warning("could not hand claims back; their lease ends: %s", error)
         await self._end_runs(self.settings.execution.shutdown_grace if grace_s is None else grace_s)
         for service in reversed(self.services()):
             if service is not self.finisher:
@@ -159,9 +166,10 @@ class NodeEngine:
             self.execution.drop(change.revoked)
         self.catalog.forget(change.jobs)
         if change.cancelled:
-            self.firing.timers.drop(change.cancelled)
-            self.execution.drop(change.cancelled)
-            self.execution.cancel(change.cancelled, "cancelled")
+            self._cancel(change.cancelled)
+        if len(self.execution):
+            # Runs that wait for a worker may have been held, disabled or deleted.
+            self.watcher.suspect()
         if change.work and self._running:
             self.firing.wake()
 
@@ -183,11 +191,8 @@ class NodeEngine:
         self.failed.set()
 
     def _may_claim(self) -> bool:
-        trusted = self.heartbeat.trusted()
-        self.execution.can_start = trusted and self._running
-        if trusted:
-            self.execution.pump()
-        return trusted and self._running and not self.heartbeat.throttled
+        self.execution.pump()
+        return self.heartbeat.trusted() and self._running and not self.heartbeat.throttled
 
     def _busy(self) -> tuple[int, int]:
         return len(self.execution.live), len(self.execution) + len(self.firing.timers)
@@ -206,25 +211,50 @@ class NodeEngine:
         self._new_id()
         self.firing.wake()
 
-    def _foreign_change(self) -> None:
+    async def _foreign_change(self) -> None:
         self.firing.wake()
-        self._check = asyncio.get_running_loop().create_task(self._verify_claims())
+        await self._verify_claims()
 
     async def _verify_claims(self) -> None:
-        """Drop claims that another process withdrew, and cancel what it asked to cancel."""
+        """Drop claims that others withdrew or stopped, and cancel what they asked to cancel."""
+        store = self.world.store
         waiting = [*self.firing.timers.waiting(), *self.execution.ready()]
-        try:
-            if waiting:
-                pairs = [(run.key, run.token) for run in waiting]
-                kept = set(await self.world.store.still_claimed(pairs))
-                gone = [run.key for run in waiting if run.key not in kept]
-                self.firing.timers.drop(gone)
-                self.execution.drop(gone)
-            if self.execution.live:
-                flags = await self.world.store.cancel_flags(self.node_id)
-                self.execution.cancel(flags, "cancelled")
-        except StoreError as error:
-            log.warning("could not verify claims: %s", error)
+        if waiting:
+            kept = set(await store.still_claimed([(run.key, run.token) for run in waiting]))
+            self._forget([run for run in waiting if run.key not in kept])
+        ready = self.execution.ready()
+        if ready:
+            await self._return_stopped(ready)
+        if self.execution.live or waiting:
+            self._cancel(await store.cancel_flags(self.node_id))
+
+    def _forget(self, runs: Sequence[Run]) -> None:
+        """Drop claims, unless the store has given them to this node anew."""
+        tokens = {run.key: run.token for run in runs}
+        for holder in (self.firing.timers, self.execution):
+            newer = [run for run in holder.drop(tokens) if run.token > tokens[run.key]]
+            if isinstance(holder, Execution):
+                holder.start(newer)
+            else:
+                holder.add(newer)
+
+    async def _return_stopped(self, ready: Sequence[Run]) -> None:
+        """Hand back runs that wait for a worker and whose job was stopped meanwhile."""
+        holds = await self.world.store.list_holds()
+        ids = sorted({run.key.job_id for run in ready})
+        jobs = {job.id: job for job in await self.world.store.get_jobs(ids)}
+        self._forget([run for run in ready if run.key.job_id not in jobs])
+        stopped = [run for run in ready if run.key.job_id in jobs]
+        stopped = [run for run in stopped if _is_stopped(run, jobs[run.key.job_id], holds)]
+        dropped = self.execution.drop([run.key for run in stopped])
+        if dropped:
+            # Should the answer be lost: what is still this node's is taken up again.
+            self.firing.reconcile()
+            await self.world.store.hand_back(dropped, self.world.clock.now_us())
+
+    def _cancel(self, keys: Sequence[RunKey]) -> None:
+        self.firing.timers.flag(keys)
+        self.execution.cancel(keys, "cancelled")
 
     async def _hand_back(self) -> None:
         runs = [*self.firing.timers.waiting(), *self.execution.ready()]
@@ -245,6 +275,13 @@ class NodeEngine:
                     await self.execution.drained()
             except TimeoutError:
                 self.execution.abandon()
+
+
+def _is_stopped(run: Run, job: Job, holds: Sequence[Hold]) -> bool:
+    targets = {"all": 0, "project": job.project_id, "job": job.id}
+    if any(hold.target_id == targets[hold.scope] for hold in holds):
+        return True
+    return not run.key.trigger_id and (not job.enabled or bool(job.parked))
 
 
 def _defaults(settings: Settings) -> Defaults:

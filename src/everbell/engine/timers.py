@@ -6,6 +6,8 @@ import asyncio
 import heapq
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from everbell.domain.job import US
 from everbell.domain.run import Run, RunKey
 from everbell.ports.clock import Clock
@@ -39,6 +41,12 @@ class Timers:
     def drop(self, keys: Iterable[RunKey]) -> list[Run]:
         """Forget runs and return those that were here."""
         return [run for key in keys if (run := self._runs.pop(key, None)) is not None]
+
+    def flag(self, keys: Iterable[RunKey]) -> None:
+        """Remember that the cancel of runs was asked for: they end when they are due."""
+        for key in keys:
+            if (run := self._runs.get(key)) is not None:
+                self._runs[key] = msgspec.structs.replace(run, cancel_requested=True)
 
     def waiting(self) -> list[Run]:
         """Return all runs that wait."""
