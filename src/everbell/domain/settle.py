@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Literal
 
 from everbell.domain.job import US, Definition, HttpAction, Record, Retry
 from everbell.domain.run import Outcome, Run, State
+
+
+RETRY_AFTER_MAX_S = 86_400.0
+"""A target that asks for a longer wait is asked again after a day."""
 
 
 class Defaults(Record, frozen=True):
@@ -40,7 +45,11 @@ def retry_delay_s(retry: Retry, run: Run) -> float:
 
     Jitter is derived from the run's key, so that the simulation and a replay see the same wait.
     """
-    delay = min(retry.delay_s * retry.multiplier ** (run.attempt - 1 - run.crashes), retry.cap_s)
+    try:
+        factor = retry.multiplier ** max(run.attempt - 1 - run.crashes, 0)
+    except OverflowError:
+        factor = math.inf
+    delay = min(retry.delay_s * factor, retry.cap_s) if retry.delay_s else 0.0
     if retry.jitter <= 0:
         return delay
     digest = hashlib.blake2b(f"{run.key.id}/{run.attempt}".encode(), digest_size=8).digest()
@@ -50,17 +59,22 @@ def retry_delay_s(retry: Retry, run: Run) -> float:
 def settle(
     run: Run, outcome: Outcome, definition: Definition, defaults: Defaults, now_us: int
 ) -> Settlement:
-    """Decide what an outcome makes of a run: its end, or another attempt."""
+    """Decide what an outcome makes of a run: its end, or another attempt.
+
+    ``at_most_once`` is never tried again: a target that failed may have done its work.
+    """
     if outcome.state == "succeeded":
         return Settlement(state="succeeded", failures="reset")
     if outcome.state in {"cancelled", "skipped"}:
         return Settlement(state=outcome.state)
     retry = definition.retry if definition.retry is not None else defaults.retry
     used = run.attempt - 1 - run.crashes
-    if outcome.retryable and outcome.state in retry.on and used < retry.max:
+    again = outcome.retryable and definition.delivery == "at_least_once"
+    if again and outcome.state in retry.on and used < retry.max:
         delay = retry_delay_s(retry, run)
         if outcome.retry_after_s is not None:
-            delay = max(delay, outcome.retry_after_s)
+            # The smaller first: NaN loses every comparison and so changes nothing.
+            delay = max(delay, min(outcome.retry_after_s, RETRY_AFTER_MAX_S))
         return Settlement(state=outcome.state, next_due_us=now_us + int(delay * US))
     return Settlement(
         state=outcome.state, failures="count", park_after=definition.on_failure.park_after
