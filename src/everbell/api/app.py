@@ -39,10 +39,11 @@ def create_app(
     routes: list[BaseRoute] = []
     for path, methods in _by_path().items():
         endpoint = _dispatcher(services, ready, methods)
-        routes += [
-            Route(prefix + path, endpoint, methods=list(_METHODS), include_in_schema=False)
-            for prefix in PREFIXES
-        ]
+        for prefix in PREFIXES:
+            route = Route(prefix + path, endpoint, include_in_schema=False)
+            # Every method: the dispatcher itself refuses, with the methods that are possible.
+            route.methods = None
+            routes.append(route)
 
     async def refuse(request: Request, error: Exception) -> Response:
         request_id = _request_id(services, request)
@@ -55,9 +56,6 @@ def create_app(
         exception_handlers={HTTPException: refuse},
         lifespan=lifespan,
     )
-
-
-_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 def _by_path() -> dict[str, dict[str, Endpoint]]:

@@ -70,6 +70,11 @@ def convert(value: Any, kind: type[T], pointer: str = "", names: dict[str, str] 
     if not isinstance(value, dict):
         problem = FieldProblem(pointer, f"is {_json_name(value)}", hint="a JSON object is needed")
         raise ValidationError("the body is not an object", problems=(problem,))
+    try:
+        return msgspec.convert(value, kind)
+    except (msgspec.ValidationError, RecursionError):
+        # It stops at the first wrong field: look at each by itself, to name them all.
+        pass
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     problems, suggestions = _unknown(value, list(fields))
     good: dict[str, Any] = {}

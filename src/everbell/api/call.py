@@ -212,7 +212,11 @@ def if_match(request: Request) -> int | None:
     return int(number)
 
 
-LIMIT = Param("limit", "Most items in the page.", {"type": "integer", "minimum": 1})
-OFFSET = Param("offset", "Items to leave out before the page.", {"type": "integer", "minimum": 0})
+LIMIT = Param(
+    "limit", "Most items in the page.", {"type": "integer", "minimum": 1, "maximum": 1_000_000}
+)
+OFFSET = Param(
+    "offset", "Items to leave out.", {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET}
+)
 PROJECT = Param("project", "Id, uuid or name of a project.")
 PAGED = (LIMIT, OFFSET)

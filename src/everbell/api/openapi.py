@@ -34,6 +34,9 @@ _HEADERS = {
     "if-match": "The ETag of the last answer; 412 if somebody else was faster.",
     "last-event-id": "Byte offset after which to go on.",
 }
+_HEADER_SHAPES: dict[str, dict[str, Any]] = {
+    "idempotency-key": {"type": "string", "minLength": 1, "maxLength": 255},
+}
 _LOGIN: list[dict[str, list[str]]] = [
     {"apiKey": [], "secretKey": []},
     {"bearer": []},
@@ -118,7 +121,12 @@ def _parameters(one: Endpoint) -> list[dict[str, Any]]:
         for param in one.query
     ]
     found += [
-        {"name": name, "in": "header", "schema": {"type": "string"}, "description": _HEADERS[name]}
+        {
+            "name": name,
+            "in": "header",
+            "schema": _HEADER_SHAPES.get(name, {"type": "string"}),
+            "description": _HEADERS[name],
+        }
         for name in one.headers
     ]
     return found

@@ -112,18 +112,26 @@ def _problem(error: EverbellError, instance: str, request_id: str) -> Problem:
     text: str | msgspec.UnsetType = msgspec.UNSET
     if isinstance(error, ScheduleError):
         position, text = error.position, error.text
+    problems = getattr(error, "problems", ())
+    detail, hint = error.message, error.hint
+    if problems:
+        # The first one in words, so that a log line or a terminal needs no more than this.
+        first = problems[0]
+        told = first.message in detail or isinstance(error, ScheduleError)
+        detail = detail if told else f"{detail}: {first.pointer} {first.message}"
+        hint = hint or first.hint
     return Problem(
         type=TYPE + error.code,
         title=TITLES.get(error.code, "The request failed"),
         status=error.status,
         code=error.code,
-        detail=error.message,
-        hint=error.hint,
+        detail=detail,
+        hint=hint,
         instance=instance,
         request_id=request_id,
         errors=tuple(
             ProblemField(pointer=one.pointer, code=one.code, message=one.message, hint=one.hint)
-            for one in getattr(error, "problems", ())
+            for one in problems
         ),
         suggestions=tuple(getattr(error, "suggestions", ())),
         position=position,

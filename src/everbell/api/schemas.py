@@ -17,6 +17,13 @@ Time = Annotated[str, Meta(description="ISO 8601, UTC, ends with Z")]
 Seconds = Annotated[float, Meta(description="Seconds")]
 
 
+# Told to readers of the reference; checked by the use cases, which say more than a schema can.
+Name = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 200})]
+Text = Annotated[str, Meta(extra_json_schema={"maxLength": 4000})]
+Count = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": 100})]
+AboveZero = Annotated[float, Meta(description="Seconds", extra_json_schema={"exclusiveMinimum": 0})]
+
+
 class In(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of request bodies."""
 
@@ -28,8 +35,8 @@ class Out(msgspec.Struct, frozen=True, kw_only=True):
 class ProjectIn(In, frozen=True, kw_only=True):
     """A project to be stored."""
 
-    name: str
-    description: str = ""
+    name: Name
+    description: Text = ""
 
 
 class ProjectPatch(In, frozen=True, kw_only=True):
@@ -57,7 +64,7 @@ class CredentialIn(In, frozen=True, kw_only=True):
     scopes: tuple[Scope, ...] = ("read", "run", "write")
     project: Key | None = None
     expires_at: Time | None = None
-    expires_in: Seconds | None = None
+    expires_in: AboveZero | None = None
 
 
 class RotateIn(In, frozen=True, kw_only=True):
@@ -104,10 +111,10 @@ class RetryIn(In, frozen=True, kw_only=True):
 class JobIn(In, frozen=True, kw_only=True):
     """A job, in native names. The names of older schedulers are accepted too."""
 
-    name: str
+    name: Name
     action: ActionIn
     project: Key | None = None
-    description: str = ""
+    description: Text = ""
     schedule: str | None = None
     timezone: str = "UTC"
     start_at: Time | None = None
@@ -121,7 +128,7 @@ class JobIn(In, frozen=True, kw_only=True):
     overlap: Literal["skip", "queue", "allow", "replace"] = "skip"
     max_running: int = 1
     retry: RetryIn | None = None
-    timeout: Seconds | None = None
+    timeout: AboveZero | None = None
     on_failure: OnFailure = OnFailure()
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
     data: Any = None
@@ -262,7 +269,7 @@ class PreviewIn(In, frozen=True, kw_only=True):
 
     schedule: str
     timezone: str = "UTC"
-    n: int = 5
+    n: Count = 5
 
 
 class SlotOut(Out, frozen=True, kw_only=True):

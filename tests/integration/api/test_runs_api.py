@@ -286,13 +286,3 @@ async def test_projects_are_made_listed_changed_and_removed(world):
     await world.local.post("/projects", {"name": "empty"})
     assert (await world.local.delete("/projects/empty")).status == 204
     assert (await world.local.get("/projects/empty")).status == 404
-
-
-async def test_the_description_is_current():
-    from pathlib import Path
-
-    from everbell.api.openapi import document
-    from everbell.api.table import ENDPOINTS
-
-    stored = Path("docs/reference/openapi.json").read_bytes()
-    assert stored == document(ENDPOINTS), "run: python scripts/gen_openapi.py"
