@@ -114,7 +114,7 @@ def create_secrets(directory: str | Path, secrets: Secrets, *, force: bool = Fal
         write_private(path, data, replace=force)
     except FileExistsError:
         message = f"{path} is already there"
-        hint = "--force makes a new one; every API credential and signature then ends"
+        hint = "--force makes a new one; the database here then can't be opened any more"
         raise ConflictError(message, hint=hint) from None
     except OSError as error:
         message = f"can't write {path}: {error.strerror or error}"

@@ -1,0 +1,79 @@
+"""``everbell hold``: nothing new starts in a scope until it is released."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from everbell.cli.base import Group, say, state
+from everbell.cli.client import ApiClient, connect, seg
+from everbell.cli.find import find_job
+from everbell.cli.output import Column, print_answer, print_record
+
+COLUMNS: list[Column] = [
+    ("ID", "id"),
+    ("SCOPE", "scope"),
+    ("TARGET", "target_id"),
+    ("REASON", "reason"),
+    ("WHO", "who"),
+    ("SINCE", "created_at"),
+]
+_reason = click.option("--reason", default="", help="Why; shown wherever the hold is.")
+
+
+@click.group(cls=Group)
+def hold() -> None:
+    """Stop new runs, and let them go on."""
+
+
+def _put(client: ApiClient, body: dict[str, Any]) -> None:
+    answer = client.call("POST", "/holds", body=body)
+    print_record(answer, COLUMNS)
+    held = answer.get("data") or {}
+    say(f"release it with: everbell hold release {held.get('id')} --missed once|each|skip")
+
+
+@hold.command("all")
+@_reason
+def all_(reason: str) -> None:
+    """Hold every job of every project."""
+    _put(connect(state()), {"scope": "all", "reason": reason})
+
+
+@hold.command("project")
+@click.argument("key")
+@_reason
+def project(key: str, reason: str) -> None:
+    """Hold the jobs of a project."""
+    _put(connect(state()), {"scope": "project", "target": key, "reason": reason})
+
+
+@hold.command("job")
+@click.argument("key")
+@click.option("--project", "owner", envvar="EVERBELL_PROJECT", help="Project of a job's name.")
+@_reason
+def job(key: str, owner: str | None, reason: str) -> None:
+    """Hold one job."""
+    client = connect(state())
+    _put(client, {"scope": "job", "target": find_job(client, key, owner), "reason": reason})
+
+
+@hold.command("list")
+def list_() -> None:
+    """List the holds."""
+    print_answer(connect(state()).call("GET", "/holds"), COLUMNS)
+
+
+@hold.command("release")
+@click.argument("hold_id", metavar="ID")
+@click.option(
+    "--missed",
+    type=click.Choice(["once", "each", "skip"]),
+    required=True,
+    help="What becomes of the slots missed: run once, run each, or skip them.",
+)
+def release(hold_id: str, missed: str) -> None:
+    """End a hold, and decide about what was missed."""
+    connect(state()).call("POST", f"/holds/{seg(hold_id)}/release", body={"missed": missed})
+    say(f"hold {hold_id} is released; missed slots: {missed}")

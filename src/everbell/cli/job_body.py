@@ -1,0 +1,188 @@
+"""From the options of ``job create`` and ``job edit`` to the body that the API takes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from everbell.cli.base import UsageError
+
+_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)")
+
+
+class Span(click.ParamType):
+    """Seconds, or a number with ms, s, m, h or d."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return seconds."""
+        found = _SPAN.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"`{value}` is no duration; as in 30s, 5m or 1.5h", param, ctx)
+        return float(found[1]) * _UNITS[found[2]]
+
+
+SPAN = Span()
+
+_WHEN = (
+    click.option("--schedule", metavar="TEXT", help="Any schedule text."),
+    click.option("--cron", metavar="EXPR", help='Cron expression, as in "0 2 * * 1-5".'),
+    click.option("--every", metavar="DURATION", help="Interval, as in 10s or 1h30m."),
+    click.option("--at", metavar="TIME", help="Once, as in 2026-12-24T18:00."),
+    click.option("--tz", help="Zone that the schedule is read in (UTC)."),
+    click.option("--start-at", metavar="TIME", help="No slot before."),
+    click.option("--end-at", metavar="TIME", help="No slot after."),
+)
+_WHAT = (
+    click.option("--http", metavar="URL", help="Call this address."),
+    click.option("--method", metavar="METHOD", help="HTTP method (POST)."),
+    click.option("--header", "headers", metavar="NAME:VALUE", multiple=True, help="Repeatable."),
+    click.option("--script", metavar="FILE", help="Run this script; - reads it from stdin."),
+    click.option("--interpreter", help="Of the script (sh)."),
+    click.option("--cwd", metavar="DIR", help="Directory of the process."),
+    click.option("--env", "env", metavar="NAME=VALUE", multiple=True, help="Repeatable."),
+)
+_HOW = (
+    click.option("--description"),
+    click.option("--timeout", type=SPAN, help="Longest run, as in 90s."),
+    click.option("--retries", type=click.IntRange(0), help="Further attempts after a failure."),
+    click.option("--retry-delay", type=SPAN, help="Wait before the next attempt."),
+    click.option("--data", metavar="JSON", help="Handed to the target; @FILE reads it from FILE."),
+    click.option("--overlap", type=click.Choice(["skip", "queue", "allow", "replace"])),
+    click.option("--max-running", type=click.IntRange(1), help="Runs at once before --overlap."),
+    click.option("--misfire", type=click.Choice(["skip", "latest", "all"])),
+    click.option("--tag", "tags", multiple=True, help="Repeatable."),
+)
+
+
+def definition_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add all options that define a job."""
+    for option in reversed((*_WHEN, *_WHAT, *_HOW)):
+        function = option(function)
+    return function
+
+
+def job_body(given: dict[str, Any], argv: tuple[str, ...]) -> dict[str, Any]:
+    """Return what was said about a job, and nothing else. Raises UsageError."""
+    body: dict[str, Any] = {}
+    if (text := _schedule(given)) is not None:
+        body["schedule"] = text
+    if (action := _action(given, argv)) is not None:
+        body["action"] = action
+    for name, key in _PLAIN.items():
+        if given.get(name) is not None:
+            body[key] = given[name]
+    if given.get("misfire"):
+        body["misfire"] = {"policy": given["misfire"]}
+    if given.get("tags"):
+        body["tags"] = list(given["tags"])
+    retry = {"max": given.get("retries"), "delay": given.get("retry_delay")}
+    if said := {key: value for key, value in retry.items() if value is not None}:
+        body["retry"] = said
+    if given.get("data") is not None:
+        body["data"] = _data(given["data"])
+    return body
+
+
+_PLAIN = {
+    "tz": "timezone",
+    "start_at": "start_at",
+    "end_at": "end_at",
+    "description": "description",
+    "timeout": "timeout",
+    "overlap": "overlap",
+    "max_running": "max_running",
+}
+
+
+def _schedule(given: dict[str, Any]) -> str | None:
+    said = [name for name in ("schedule", "cron", "every", "at") if given.get(name) is not None]
+    if len(said) > 1:
+        flags = " and ".join(f"--{name}" for name in said)
+        raise UsageError(f"{flags} both say when", hint="keep one of them")
+    if not said:
+        return None
+    value = str(given[said[0]])
+    prefix = {"every": "@every ", "at": "@at "}.get(said[0], "")
+    return value if value.startswith("@") else prefix + value
+
+
+def _action(given: dict[str, Any], argv: tuple[str, ...]) -> dict[str, Any] | None:
+    said = [flag for flag in ("http", "script") if given.get(flag)]
+    kinds = [f"--{flag}" for flag in said] + (["a command"] if argv else [])
+    if len(kinds) > 1:
+        raise UsageError(f"{' and '.join(kinds)} both say what to run", hint="keep one of them")
+    if not kinds:
+        _refuse_lonely(given)
+        return None
+    if given.get("http"):
+        action = {"kind": "http", "url": given["http"]}
+        _pairs(action, "headers", given.get("headers") or (), ":")
+        if given.get("method"):
+            action["method"] = str(given["method"]).upper()
+        return action
+    if given.get("script"):
+        action = {"kind": "script", "text": _read(str(given["script"]))}
+        if given.get("interpreter"):
+            action["interpreter"] = given["interpreter"]
+    else:
+        action = {"kind": "command", "argv": list(argv)}
+    if given.get("cwd"):
+        action["cwd"] = given["cwd"]
+    _pairs(action, "env", given.get("env") or (), "=")
+    return action
+
+
+def _refuse_lonely(given: dict[str, Any]) -> None:
+    for name in ("method", "headers", "interpreter", "cwd", "env"):
+        if given.get(name):
+            flag = {"headers": "header"}.get(name, name)
+            hint = "give --http URL, --script FILE or -- COMMAND as well"
+            raise UsageError(f"--{flag} needs something to run", hint=hint)
+
+
+def _pairs(action: dict[str, Any], key: str, texts: tuple[str, ...], mark: str) -> None:
+    pairs = {}
+    for text in texts:
+        name, found, value = text.partition(mark)
+        if not found or not name.strip():
+            flag = "--header" if key == "headers" else "--env"
+            raise UsageError(f"{flag} needs NAME{mark}VALUE, not `{text}`")
+        pairs[name.strip()] = value.strip() if mark == ":" else value
+    if pairs:
+        action[key] = pairs
+
+
+def _read(path: str) -> str:
+    try:
+        if path == "-":
+            return click.get_text_stream("stdin").read()
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"can't read {path}: {error.strerror or error}"
+        raise UsageError(message, hint="name a file, or - for stdin") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is not UTF-8 text") from error
+
+
+def _data(text: str) -> Any:
+    raw = _read(text[1:]) if text.startswith("@") else text
+    return read_json(raw, "--data")
+
+
+def read_json(raw: str, what: str) -> Any:
+    """Return a JSON value. Raises UsageError with line and column."""
+    try:
+        return json.loads(raw)
+    except json.JSONDecodeError as error:
+        message = f"{what} is not JSON: {error.msg} (line {error.lineno}, column {error.colno})"
+        raise UsageError(message, hint='text needs double quotes: \'{"a": "b"}\'') from None
