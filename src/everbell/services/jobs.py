@@ -81,9 +81,10 @@ async def create(
 async def find(
     services: Services, actor: Actor, key: int | str, project: int | str | None = None
 ) -> Job:
-    """Return a job by id or uuid; by name in ``project``, or in the actor's own project.
+    """Return a job by id or uuid; by name in ``project``, or in all that the actor sees.
 
-    Raises NotFoundError for jobs that do not exist and for those of other projects.
+    Raises NotFoundError for jobs that do not exist and for those of other projects,
+    ConflictError for a name that several projects have.
     """
     owner: int | None = actor.project_id
     if project is not None:
@@ -97,7 +98,9 @@ async def find(
         try:
             job = await services.store.get_job(as_key(key))
         except NotFoundError:
-            raise missing("job", key) from None
+            job = await _only_one_named(services, key) if owner is None else None
+    if job is None:
+        raise missing("job", key)
     if not actor.sees(job.project_id) or (owner is not None and job.project_id != owner):
         raise missing("job", key)
     return job
@@ -189,6 +192,15 @@ def next_slots(services: Services, job: Job, count: int) -> list[int]:
         slots.append(slot)
         after_us = slot
     return slots
+
+
+async def _only_one_named(services: Services, key: int | str) -> Job | None:
+    named, total = await services.store.list_jobs(JobFilter(name=str(key)), Page(limit=1))
+    if total > 1:
+        raise ConflictError(
+            f"{total} jobs are named {str(key)[:80]!r}", hint="say in which project: ?project="
+        )
+    return named[0] if named else None
 
 
 async def _project(services: Services, actor: Actor, draft: Draft) -> Project:

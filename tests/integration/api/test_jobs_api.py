@@ -205,3 +205,28 @@ async def test_resolve_unparks_and_is_idempotent(world):
     done = await world.local.post(f"/jobs/{job['id']}/resolve")
     assert (done.status, done.data["parked"], done.data["failures"]) == (200, "", 0)
     assert (await world.local.post(f"/jobs/{job['id']}/resolve")).status == 200
+
+
+async def test_a_name_alone_will_do_where_it_is_the_only_one(world):
+    job = await world.job(name="backup")
+    assert (await world.local.get("/jobs/backup")).data["uuid"] == job["uuid"]
+    await world.local.post("/projects", {"name": "two"})
+    await world.job(name="backup", project="two")
+    unclear = await world.local.get("/jobs/backup")
+    assert unclear.status == 409
+    assert "?project=" in unclear.json()["hint"]
+    assert (await world.local.get("/jobs/backup?project=two")).data["project"] == "two"
+    assert (await world.local.get("/jobs/absent")).status == 404
+
+
+async def test_slots_of_a_disabled_job_are_not_planned_by_a_change(world):
+    job = await world.job(enabled=False)
+    assert job["next_run"] is None
+    changed = await world.local.put(f"/jobs/{job['id']}", {**job, "enabled": True})
+    assert changed.data["next_run"] == "2026-02-02T02:45:00Z"
+    kept = await world.local.put(
+        f"/jobs/{job['id']}", {"name": "nightly", "spec": "@hourly", "action": HOOK}
+    )
+    assert kept.data["enabled"] is True
+    moved = await world.local.put(f"/jobs/{job['id']}", {**kept.data, "project": "elsewhere"})
+    assert moved.status == 422
