@@ -44,6 +44,8 @@ async def follow(
     attempt, at = only or run.attempt, offset
     decoders = _Decoders()
     silent_s = 0.0
+    # Servers send the headers with the first bytes: do not let the client wait for output.
+    yield b": following\n\n"
     try:
         while True:
             # Read the state before the output: what is final then has no more to come.

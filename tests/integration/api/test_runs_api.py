@@ -133,6 +133,7 @@ async def test_follow_sends_what_comes_and_ends_with_the_run(world):
     world.clock.on_sleep = [nothing, more, finish]
     got = await world.local.get(f"/runs/{run.id}/output?follow=1")
     assert got.headers["content-type"].startswith("text/event-stream")
+    assert got.body.startswith(b": following\n\n")
     seen = events(got.body)
     assert [(name, number) for name, number, _ in seen] == [
         ("output", "3"),
