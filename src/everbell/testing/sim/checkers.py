@@ -71,15 +71,22 @@ def every_slot_accounted(history: History) -> Iterator[Violation]:
 def _expected(uuid: str, created_us: int, history: History, job_id: int) -> dict[int, bool]:
     """Return slots; True = must have a row, False = may (near a change of version)."""
     versions = history.versions[job_id]
+    changes = [one for one in history.changes if one.job_id == job_id]
     slots: dict[int, bool] = {}
     for index, version in enumerate(versions):
-        last = index + 1 == len(versions)
-        until = history.end_wall_us if last else versions[index + 1].since_us
         if not version.enabled:
             continue
-        for slot in _slots(version, uuid, created_us, until + history.look_ahead_us + SLACK_US):
+        last = index + 1 == len(versions)
+        until = history.end_wall_us if last else versions[index + 1].since_us
+        # The clock may have been set back between: then more slots were decided than it shows.
+        reach = [until, *(one.highest_us for one in changes if one.version == version.version)]
+        for slot in _slots(version, uuid, created_us, max(reach) + history.look_ahead_us):
             must = version.since_us < slot <= until - (history.look_ahead_us if last else 0)
             slots[slot] = slots.get(slot, False) or must
+    for one in changes:
+        # A change of a job drops the slots that it finds undecided (held, or nobody was there).
+        cursor = one.now_us if one.cursor_us is None else one.cursor_us
+        slots.update({slot: False for slot in slots if cursor <= slot <= one.now_us})
     return slots
 
 
@@ -87,7 +94,7 @@ def _slots(version: JobVersion, uuid: str, created_us: int, until_us: int) -> li
     schedule = compile_schedule(version.definition, uuid, created_us)
     if schedule is None:
         return []
-    return schedule.slots_us(version.since_us - SLACK_US, 1_000_000, until_us)
+    return schedule.slots_us(version.since_us - SLACK_US, 1_000_000, until_us + SLACK_US)
 
 
 def _compare(

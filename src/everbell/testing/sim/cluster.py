@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import random
 from typing import Any
@@ -177,17 +178,25 @@ class Cluster:
         for life in list(self.lives.values()):
             self.crash(life, "end")
         self.loop.gate = lambda _owner: "run"
+        self.loop.deferred.clear()
         self.faults.outage = True
         for life in self._dead:
             life.engine.execution.can_start = False
+            life.engine.execution.abandon()
         me = asyncio.current_task()
-        for _ in range(20):
+        tasks: list[Any] = []
+        for _ in range(3):
             tasks = [t for kept in self.loop.owned.values() for t in kept if t is not me]
             if not tasks:
                 return
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=1)
+        for task in tasks:
+            # Their wake-ups were dropped with the crash: nothing will ever end them.
+            task._log_destroy_pending = False
+            with contextlib.suppress(RuntimeError):
+                task.get_coro().close()
 
     def _gate(self, owner: Life | None) -> str:
         if owner is None:

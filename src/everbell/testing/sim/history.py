@@ -55,6 +55,16 @@ class Op(msgspec.Struct, frozen=True, kw_only=True):
     target: int = 0
 
 
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
+    """``version`` of a job was replaced; ``cursor_us`` was its first undecided slot."""
+
+    job_id: int
+    version: int
+    cursor_us: int | None
+    now_us: int
+    highest_us: int
+
+
 Event = Start | End | Fault | Op
 
 
@@ -66,6 +76,7 @@ class History(msgspec.Struct, kw_only=True):
     attempts: dict[RunKey, list[Attempt]] = {}
     jobs: list[Job] = []
     versions: dict[int, list[JobVersion]] = {}
+    changes: list[Changed] = []
     end_wall_us: int = 0
     look_ahead_us: int = 500_000
     stopped: list[str] = []

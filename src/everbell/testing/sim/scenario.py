@@ -119,6 +119,7 @@ class _Simulation:
         self.loop = loop
         self.clock = SimClock(base_us)
         self.clock.jump, self.clock.peak = self.cluster.jump, self.cluster.peak
+        self.cluster.shared.highest_us = self.clock.highest_us
         # The operator's own way to the store is slow, but never fails.
         calm = Faults(latency_s=0.02)
         operator_store: Any = FaultyStore(self.cluster.shared, f"{options.seed}/ops", calm)
@@ -245,6 +246,8 @@ class _Simulation:
         await self.operator.resolve_all()
         await asyncio.sleep(15)
         await self.operator.unschedule_all()
+        for life in self.cluster.lives.values():
+            life.executor.brisk = True
         for _ in range(QUIET_ROUNDS):
             await asyncio.sleep(15)
             await self.operator.resolve_all()
@@ -272,6 +275,7 @@ class _Simulation:
         for run in history.rows:
             if run.attempt > 1:
                 history.attempts[run.key] = await store.attempts(run.key)
+        history.changes = self.cluster.shared.changes
         history.end_wall_us = self.clock.now_us()
 
 

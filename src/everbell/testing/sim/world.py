@@ -13,7 +13,7 @@ from everbell.domain.errors import StoreUnavailable, StoreUnknownOutcome
 from everbell.domain.job import US, Action
 from everbell.domain.run import Outcome
 from everbell.ports.executor import Assignment, OutputSink
-from everbell.testing.sim.history import End, History, Start
+from everbell.testing.sim.history import Changed, End, History, Start
 
 READS = frozenset(
     {
@@ -119,6 +119,23 @@ class Shared:
     def __init__(self, store: Any) -> None:
         self.store = store
         self.writes = 0
+        self.changes: list[Changed] = []
+        self.highest_us: Callable[[], int] = lambda: 0
+
+    async def note_change(self, verb: str, args: tuple[Any, ...]) -> None:
+        """Note what a change of a job finds: its cursor, and how far the clock had been."""
+        if verb != "change_job":
+            return
+        job, version, now_us = args
+        self.changes.append(
+            Changed(
+                job_id=job.id,
+                version=version,
+                cursor_us=(await self.store.get_job(job.id)).next_slot_us,
+                now_us=now_us,
+                highest_us=self.highest_us(),
+            )
+        )
 
 
 class FaultyStore:
@@ -158,6 +175,7 @@ class FaultyStore:
         await self._delay()
         self._refuse()
         await self._reach(f"before:{verb}")
+        await self._shared.note_change(verb, args)
         answer = await real(*args, **kwargs)
         if verb not in READS:
             self._shared.writes += 1
@@ -224,6 +242,7 @@ class SimExecutor:
         self._seed = seed
         self._point = point
         self.silent = False
+        self.brisk = False
 
     def check(self, action: Action) -> None:
         """Accept everything."""
@@ -238,6 +257,8 @@ class SimExecutor:
         run = work.run
         target = Target(f"{self._seed}/{run.key.job_id}")
         duration, outcome, output = target.draw(run.attempt, run.key.id)
+        if self.brisk:
+            duration, outcome = 0.01, Outcome(state="succeeded")
         self._log_start(work)
         ended = "killed"
         try:
