@@ -128,7 +128,7 @@ def _details(error: EverbellError) -> list[str]:
         lines = []
         for pointer, item in rows:
             text = str(item.get("detail") or item.get("message") or "")
-            if text and text != error.message:
+            if text and text not in error.message and error.message not in text:
                 lines.append(f"{pointer}: {text}" if pointer else text)
             if item.get("hint") and item["hint"] != error.hint:
                 lines.append(f"  {item['hint']}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)")
 
 
-class Span(click.ParamType):
+class Span(click.ParamType[float]):
     """Seconds, or a number with ms, s, m, h or d."""
 
     name = "duration"
@@ -165,7 +166,7 @@ def _pairs(action: dict[str, Any], key: str, texts: tuple[str, ...], mark: str) 
 def _read(path: str) -> str:
     try:
         if path == "-":
-            return click.get_text_stream("stdin").read()
+            return sys.stdin.read()
         return Path(path).read_text(encoding="utf-8")
     except OSError as error:
         message = f"can't read {path}: {error.strerror or error}"

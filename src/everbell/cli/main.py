@@ -102,7 +102,7 @@ def _show_click(error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         say(error.format_message())
         return EXIT_USAGE
-    message = error.format_message().rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
     say(f"error: {message[:1].lower() + message[1:]}")
     context = getattr(error, "ctx", None)
     if context is not None:

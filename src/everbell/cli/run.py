@@ -97,8 +97,8 @@ def logs(
         return
     sys.stdout.flush()
     raw = client.text(f"/runs/{seg(chosen)}/output", {"attempt": attempt})
-    click.get_binary_stream("stdout").write(raw)
-    click.get_binary_stream("stdout").flush()
+    sys.stdout.buffer.write(raw)
+    sys.stdout.buffer.flush()
 
 
 @run.command("watch")
