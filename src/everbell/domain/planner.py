@@ -9,7 +9,7 @@ from everbell.domain.job import US, Definition, Misfire, Record
 from everbell.domain.run import Trigger
 from everbell.domain.schedule import Schedule
 
-SLOTS_MAX = 5000
+SLOTS_MAX = 20_000
 """Slots of one job decided in one pass; a longer backlog takes several."""
 SINGLE_ROWS_MAX = 10
 """More skipped or missed slots in a row than this become one ledger row with a range."""
@@ -54,7 +54,10 @@ def plan(
     horizon = now_us + limits.look_ahead_us
     slots = _slots(due.next_slot_us, schedule, horizon)
     if len(slots) > SLOTS_MAX:
-        return _drop_backlog(due, definition.misfire, slots, now_us, schedule)
+        held = [slot for slot in slots if slot < due.release_until_us and due.release_policy]
+        if not held or len(held) == len(slots):
+            return _drop_backlog(due, definition.misfire, slots, now_us, schedule)
+        slots = held
     fires, marks = _choose(due, definition.misfire, slots, now_us, limits.grace_us)
     return _Overlap(due, definition, now_us).settle(slots, fires, marks, schedule)
 
@@ -68,15 +71,19 @@ def _drop_backlog(
 ) -> Plan:
     """Give up the oldest part of a backlog that is too long for one pass.
 
-    The newest slots that the policy could still run stay undecided for the next pass.
+    The newest slots that the policy could still run stay undecided for the next pass. Either all
+    slots were held or none was.
     """
-    keep = min(max(misfire.max_catch_up, 1), SLOTS_MAX // 2)
+    released = bool(due.release_policy) and slots[-1] < due.release_until_us
+    wanted = QUEUE_MAX if released else max(misfire.max_catch_up, 1)
+    keep = min(wanted, SLOTS_MAX // 2)
     dropped = [slot for slot in slots[: len(slots) - keep] if slot <= now_us]
     if not dropped:
         return Plan(None, slots[0])
-    released = [slot for slot in dropped if slot < due.release_until_us and due.release_policy]
-    rest = dropped[len(released) :]
-    marks = _ranges(released, "skipped", "held") + _ranges(rest, "missed", "misfire")
+    if released:
+        marks = _ranges(dropped, "skipped", "held")
+    else:
+        marks = _ranges(dropped, "missed", "misfire")
     return Plan(_decision(due, schedule.next_us(dropped[-1]), [], marks))
 
 

@@ -21,6 +21,8 @@ from everbell.ports.store import Decided, RunFilter, Store
 log = logging.getLogger(__name__)
 
 RECONCILE_MAX = 10_000
+SLOTS_A_PASS = 20_000
+"""Slots decided before the other services get their turn: a long outage leaves many to mark."""
 FULL_S = 0.05
 """Pause when the node's own queue is full; a run that ends cuts it short."""
 
@@ -150,8 +152,9 @@ class Firing(Service):
     def _plans(self, due: Iterable[DueJob], free: int) -> list[tuple[DueJob, Plan]]:
         now = self.clock.now_us()
         plans: list[tuple[DueJob, Plan]] = []
+        slots = SLOTS_A_PASS
         for job in due:
-            if free <= 0:
+            if free <= 0 or slots <= 0:
                 break
             made = self._plan(job, now)
             if made is None:
@@ -159,6 +162,8 @@ class Firing(Service):
             plans.append((job, made))
             if made.decision is not None:
                 free -= len(made.decision.claims)
+                slots -= len(made.decision.claims)
+                slots -= sum(mark.count for mark in made.decision.marks)
         return plans
 
     def _plan(self, job: DueJob, now_us: int) -> Plan | None:
