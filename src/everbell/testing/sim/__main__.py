@@ -50,4 +50,5 @@ def _show(result: Result, *, brief: bool) -> None:
     print(f"  again: make sim SEED={options.seed}")
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
