@@ -39,7 +39,8 @@ def find_job(client: ApiClient, key: str, project: str | None) -> str:
 
 def _missing(client: ApiClient, key: str, project: str | None) -> NotFoundError:
     listed = client.call("GET", "/jobs", query={"project": project, "limit": 200})["data"]
-    near = difflib.get_close_matches(key, [one["name"] for one in listed], n=3)
+    names = list(dict.fromkeys(one["name"] for one in listed))
+    near = difflib.get_close_matches(key, names, n=3)
     where = f" in project `{project}`" if project else ""
     see = "everbell job list" + (f" --project {project}" if project else "")
     hint = "" if near else f"`{see}` shows what is there"

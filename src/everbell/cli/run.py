@@ -90,8 +90,7 @@ def logs(
     follow: bool,
 ) -> None:
     """Print a run's output; its bytes unchanged unless followed."""
-    client = connect(state())
-    chosen = _chosen(client, run_id, job_key, project)
+    client, chosen = _chosen(run_id, job_key, project)
     if follow:
         follow_run(client, chosen)
         return
@@ -110,22 +109,23 @@ def watch(
     run_id: str | None, job_key: str | None, project: str | None, timeout: float | None
 ) -> int:
     """Follow a run and exit with its verdict: 0 succeeded, 3 not, 8 still at work."""
-    client = connect(state())
-    return follow_run(client, _chosen(client, run_id, job_key, project), timeout)
+    client, chosen = _chosen(run_id, job_key, project)
+    return follow_run(client, chosen, timeout)
 
 
-def _chosen(client: ApiClient, run_id: str | None, job_key: str | None, project: str | None) -> str:
+def _chosen(run_id: str | None, job_key: str | None, project: str | None) -> tuple[ApiClient, str]:
     if (run_id is None) == (job_key is None):
         raise UsageError("name one run", hint="give its ID, or --job JOB for the latest of a job")
+    client = connect(state())
     if run_id is not None:
-        return run_id
+        return client, run_id
     assert job_key is not None
     job_id = find_job(client, job_key, project)
     latest = client.call("GET", "/runs", query={"job": job_id, "limit": 1})["data"]
     if not latest:
         hint = f"start one with `everbell job run {job_key}`"
         raise NotFoundError(f"job `{job_key}` has no run yet", hint=hint)
-    return str(latest[0]["id"])
+    return client, str(latest[0]["id"])
 
 
 @run.command("cancel")
