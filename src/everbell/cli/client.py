@@ -7,8 +7,9 @@ import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
+from socket import socket
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -26,6 +27,7 @@ STREAM_TIMEOUT_S = 90.0
 """A follower hears a comment at least every few seconds; silence this long is a dead peer."""
 
 Query = dict[str, Any]
+Left = Callable[[], float]
 Message = MutableMapping[str, Any]
 App = Callable[
     [Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
@@ -43,8 +45,11 @@ class ApiClient(ABC):
         """Send one request; return status and body."""
 
     @abstractmethod
-    def chunks(self, path: str, query: Query) -> Iterator[bytes]:
-        """GET a stream and yield its bytes as they come. Raises ApiError."""
+    def chunks(self, path: str, query: Query, left: Left | None = None) -> Iterator[bytes]:
+        """GET a stream and yield its bytes as they come.
+
+        ``left`` tells how many seconds may still pass. Raises ApiError, TimeoutError.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -89,9 +94,11 @@ class ApiClient(ABC):
             raise ApiError(status, answer if isinstance(answer, dict) else {})
         return raw
 
-    def events(self, path: str, query: Query) -> Iterator[tuple[str, str]]:
-        """GET server-sent events; yield name and data. Raises ApiError."""
-        return parse_events(self.chunks(path, query))
+    def events(
+        self, path: str, query: Query, left: Left | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """GET server-sent events; yield name and data. Raises ApiError, TimeoutError."""
+        return parse_events(self.chunks(path, query, left))
 
 
 def _following(answer: dict[str, Any], ask: Query, got: int) -> Query | None:
@@ -191,18 +198,23 @@ class RemoteClient(ApiClient):
         finally:
             connection.close()
 
-    def chunks(self, path: str, query: Query) -> Iterator[bytes]:
-        """Yield a stream's bytes as they come. Raises Unreachable, ApiError."""
+    def chunks(self, path: str, query: Query, left: Left | None = None) -> Iterator[bytes]:
+        """Yield a stream's bytes as they come. Raises Unreachable, ApiError, TimeoutError."""
         connection = self._connect(*self._address, timeout=STREAM_TIMEOUT_S)
         headers = {**self._headers, "accept": "text/event-stream"}
         try:
             connection.request("GET", self._base + _target(path, query), None, headers)
+            sock = connection.sock  # getresponse() may let go of it
             answer = connection.getresponse()
             if answer.status >= 400:
                 problem = _decode(answer.status, answer.read())
                 raise ApiError(answer.status, problem if isinstance(problem, dict) else {})
-            while chunk := answer.read1(65536):
+            while chunk := _read(sock, answer, left):
                 yield chunk
+        except TimeoutError as error:
+            if left is not None and left() <= 0:
+                raise
+            raise self._unreachable(error) from error
         except (OSError, HTTPException) as error:
             raise self._unreachable(error) from error
         finally:
@@ -216,6 +228,12 @@ class RemoteClient(ApiClient):
 
     def close(self) -> None:
         """Nothing stays open between requests."""
+
+
+def _read(sock: socket, answer: HTTPResponse, left: Left | None) -> bytes:
+    if left is not None:
+        sock.settimeout(min(STREAM_TIMEOUT_S, max(0.001, left())))
+    return answer.read1(65536)
 
 
 # --- in this process -----------------------------------------------------------------------------
@@ -273,12 +291,12 @@ class LocalClient(ApiClient):
         finally:
             await call.close()
 
-    def chunks(self, path: str, query: Query) -> Iterator[bytes]:
-        """Yield a stream's bytes as the application sends them. Raises ApiError."""
+    def chunks(self, path: str, query: Query, left: Left | None = None) -> Iterator[bytes]:
+        """Yield a stream's bytes as the application sends them. Raises ApiError, TimeoutError."""
         call = self._runner.run(self._begin(path, query))
         try:
             body = call.body()
-            while (chunk := self._runner.run(_next(body))) is not None:
+            while (chunk := self._runner.run(_next(body, left))) is not None:
                 yield chunk
         finally:
             self._runner.run(call.close())
@@ -307,8 +325,9 @@ class LocalClient(ApiClient):
         await keeper
 
 
-async def _next(body: AsyncIterator[bytes]) -> bytes | None:
-    return await anext(body, None)
+async def _next(body: AsyncIterator[bytes], left: Left | None) -> bytes | None:
+    async with asyncio.timeout(None if left is None else max(0.0, left())):
+        return await anext(body, None)
 
 
 class _Call:

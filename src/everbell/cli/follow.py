@@ -22,24 +22,23 @@ from everbell.telemetry.clock import SystemClock
 def follow_run(client: ApiClient, run_id: str, timeout: float | None = None) -> int:
     """Print output as it comes (stdout and stderr apart) and return the verdict's exit code.
 
-    A run that is still at work after ``timeout`` seconds gives EXIT_PENDING; it is looked at
-    whenever something is heard, at the latest after a keep-alive.
+    A run that is still at work after ``timeout`` seconds gives EXIT_PENDING.
     """
     clock = SystemClock()
-    end_at = None if timeout is None else clock.monotonic() + timeout
+    end_at = clock.monotonic() + (timeout or 0.0)
+    left = None if timeout is None else lambda: end_at - clock.monotonic()
     attempt = None
-    for name, raw in client.events(f"/runs/{seg(run_id)}/output", {"follow": 1}):
-        if name == "comment":
-            pass
-        elif name == "output":
-            attempt = _print_output(json.loads(raw), attempt)
-        elif name == "end":
-            return verdict(json.loads(raw))
-        elif name == "error":
-            raise ApiError(503, json.loads(raw))
-        if end_at is not None and clock.monotonic() >= end_at:
-            say(f"run {run_id} is still at work")
-            return EXIT_PENDING
+    try:
+        for name, raw in client.events(f"/runs/{seg(run_id)}/output", {"follow": 1}, left):
+            if name == "output":
+                attempt = _print_output(json.loads(raw), attempt)
+            elif name == "end":
+                return verdict(json.loads(raw))
+            elif name == "error":
+                raise ApiError(503, json.loads(raw))
+    except TimeoutError:
+        say(f"run {run_id} is still at work")
+        return EXIT_PENDING
     raise Unreachable("the stream ended before the run did", hint="try again: nothing is lost")
 
 

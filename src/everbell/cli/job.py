@@ -216,6 +216,8 @@ def run(
         return follow_run(client, str(data["id"]), timeout)
     if state().form == "table":
         click.echo(f"run {data['id']} {data['state']}")
+        if not any(one["state"] == "up" for one in client.call("GET", "/nodes")["data"]):
+            say("note: no node is up; it waits for one (`everbell start`)")
         say(f"follow it with: everbell run logs -f {data['id']}")
     else:
         print_answer(answer, [("ID", "id"), ("STATE", "state")])

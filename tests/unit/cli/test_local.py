@@ -90,6 +90,8 @@ def test_a_job_from_birth_to_death(ready):
     assert cli("run", "show", run["id"]) == 0
     assert "queued" in cli.out
     assert cli("run", "logs", run["id"]) == 0
+    assert cli("run", "watch", run["id"], "--timeout", "100ms") == 8
+    assert "still at work" in cli.err
     assert cli("run", "cancel", run["id"]) == 0
     assert cli("run", "watch", run["id"]) == 3
     assert "cancelled" in cli.err
