@@ -73,11 +73,13 @@ def test_walk_through(home):
         remote = ("--server", node.address)
         refused = everbell(home, "job", "list", *remote, code=4)
         assert refused.stderr.startswith("error: ")
-        everbell(home, "job", "create", "hello", "--every", "1s", "--", "sh", "-c", "echo hi; echo x >&2")
+        everbell(home, "job", "create", "hello", "--every", "1s", "--", "sh", "-c", "echo hi")
         waited = everbell(home, "job", "run", "hello", "--wait")
         assert waited.stdout == "hi\n"
-        assert "x\n" in waited.stderr and "succeeded" in waited.stderr
-        listed = json.loads(everbell(home, "run", "list", "--job", "hello", "--json").stdout)["data"]
+        assert "succeeded" in waited.stderr
+        listed = json.loads(everbell(home, "run", "list", "--job", "hello", "--json").stdout)[
+            "data"
+        ]
         assert any(run["state"] == "succeeded" for run in listed)
         assert everbell(home, "run", "logs", "--job", "hello", "-f").stdout == "hi\n"
         everbell(home, "job", "create", "bad", "--", "sh", "-c", "exit 7")
