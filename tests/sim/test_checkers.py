@@ -146,9 +146,7 @@ def test_a_success_that_the_ledger_forgot_is_caught(story):
 
 
 def test_two_starts_of_an_at_most_once_job_are_caught(story):
-    strict = next(
-        job.id for job in story.jobs if job.definition.delivery == "at_most_once"
-    )
+    strict = next(job.id for job in story.jobs if job.definition.delivery == "at_most_once")
     start = next(one for one in starts(story) if one.key.job_id == strict)
     changed = copy(story)
     changed.events.append(replace(start, attempt=2, token=10**6, at_us=start.at_us + US))
@@ -159,9 +157,7 @@ def test_two_starts_of_an_at_most_once_job_are_caught(story):
 def test_a_start_after_a_stop_is_caught(story, kind):
     start = next(one for one in starts(story) if one.attempt == 1 and not one.key.trigger_id)
     stop_us = start.at_us - 3 * US
-    op = Op(
-        asked_us=stop_us - 1, acked_us=stop_us, wall_us=0, kind=kind, target=start.key.job_id
-    )
+    op = Op(asked_us=stop_us - 1, acked_us=stop_us, wall_us=0, kind=kind, target=start.key.job_id)
     changed = copy(story)
     changed.events = [
         one
@@ -181,9 +177,7 @@ def test_an_overlap_is_caught(story):
             for v in story.versions[job.id]
         )
     }
-    row = next(
-        row for row in story.rows if row.key.job_id in single and row.state == "succeeded"
-    )
+    row = next(row for row in story.rows if row.key.job_id in single and row.state == "succeeded")
     start = next(
         one for one in starts(story)
         if (one.key, one.attempt, one.token) == (row.key, row.attempt, row.token)

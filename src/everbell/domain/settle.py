@@ -9,7 +9,6 @@ from typing import Literal
 from everbell.domain.job import US, Definition, HttpAction, Record, Retry
 from everbell.domain.run import Outcome, Run, State
 
-
 RETRY_AFTER_MAX_S = 86_400.0
 """A target that asks for a longer wait is asked again after a day."""
 

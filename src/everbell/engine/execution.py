@@ -18,8 +18,8 @@ from everbell.domain.errors import (
     UserError,
 )
 from everbell.domain.job import Job
-from everbell.domain.run import Outcome, Run, RunKey
 from everbell.domain.records import Project
+from everbell.domain.run import Outcome, Run, RunKey
 from everbell.domain.secrets import derive_webhook_secret
 from everbell.domain.settle import Defaults, Settlement, settle, timeout_of
 from everbell.engine.catalog import Catalog
@@ -47,7 +47,17 @@ class Tools(NamedTuple):
 class Live:
     """A run that is being executed on this node."""
 
-    __slots__ = ("begun", "cancel", "marked", "offset", "reason", "run", "sink", "started_us", "task")
+    __slots__ = (
+        "begun",
+        "cancel",
+        "marked",
+        "offset",
+        "reason",
+        "run",
+        "sink",
+        "started_us",
+        "task",
+    )
 
     def __init__(self, run: Run, sink: CaptureSink, started_us: int) -> None:
         self.run = run
@@ -225,9 +235,7 @@ class Execution:
 
     def _never_started(self, run: Run, reason: str) -> None:
         now = self._clock.now_us()
-        finish = Finish(
-            run=run, state="cancelled", started_us=None, finished_us=now, reason=reason
-        )
+        finish = Finish(run=run, state="cancelled", started_us=None, finished_us=now, reason=reason)
         self._finisher.finish(finish, self._finished)
 
     async def _attempt(self, live: Live, job: Job, project: Project) -> Outcome:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from everbell.domain.decision import Decision, DueJob
-from everbell.domain.errors import StoreUnknownOutcome
+from everbell.domain.errors import NotFoundError, StoreUnknownOutcome
 from everbell.domain.job import US
 from everbell.domain.planner import Limits, Plan, plan
 from everbell.domain.run import ACTIVE, Run, RunKey
@@ -54,6 +54,7 @@ class Firing(Service):
         self.max_queue = 10_000
         self.poll_s = 1.0
         self.may_claim: Callable[[], bool] = lambda: True
+        self.returning: set[RunKey] = set()
         self._reconcile = False
         self._backlog = False
 
@@ -192,7 +193,11 @@ class Firing(Service):
         where = RunFilter(job_id=job_id, states=("queued", "claimed", "running"))
         runs = await self.store.list_runs(where, self.batch_size)
         for run in runs[1:]:
-            stopped = await self.store.request_cancel(run.key, self.clock.now_us())
+            try:
+                stopped = await self.store.request_cancel(run.key, self.clock.now_us())
+            except NotFoundError:
+                # Withdrawn, or deleted with its job, since it was listed.
+                continue
             if stopped.state in ACTIVE:
                 self.execution.cancel([run.key], "replaced")
             else:
@@ -225,7 +230,7 @@ class Firing(Service):
             self.timers.add(lost)
 
     def _known(self) -> dict[RunKey, int]:
-        known = dict.fromkeys(self.finisher.keys(), 0)
+        known = dict.fromkeys((*self.finisher.keys(), *self.returning), 0)
         known |= self.execution.tokens()
         known |= {run.key: run.token for run in self.timers.waiting()}
         return known

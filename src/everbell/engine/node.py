@@ -248,9 +248,16 @@ class NodeEngine:
         stopped = [run for run in stopped if _is_stopped(run, jobs[run.key.job_id], holds)]
         dropped = self.execution.drop([run.key for run in stopped])
         if dropped:
-            # Should the answer be lost: what is still this node's is taken up again.
-            self.firing.reconcile()
-            await self.world.store.hand_back(dropped, self.world.clock.now_us())
+            keys = {run.key for run in dropped}
+            self.firing.returning |= keys
+            try:
+                await self.world.store.hand_back(dropped, self.world.clock.now_us())
+            except StoreError:
+                # What is still this node's is taken up again.
+                self.firing.reconcile()
+                raise
+            finally:
+                self.firing.returning -= keys
 
     def _cancel(self, keys: Sequence[RunKey]) -> None:
         self.firing.timers.flag(keys)

@@ -1,5 +1,7 @@
 """A node's parts over small fakes, for unit tests of the engine."""
 
+# ruff: noqa: ARG002  (the fakes take what their ports are given)
+
 from __future__ import annotations
 
 import asyncio
@@ -68,7 +70,7 @@ class FakeStore:
 
     async def _maybe(self) -> None:
         if self.slow_s:
-            await asyncio.sleep(self.slow_s)
+            await SimClock(BASE_US).sleep(self.slow_s)
         if self.fail:
             raise self.fail.pop(0)
 
@@ -124,8 +126,8 @@ class Bench:
         self.store, self.executor = store, executor
         self.clock = SimClock(BASE_US)
         self.broken: list[tuple[str, BaseException]] = []
-        self.finisher = Finisher(self.clock, self._fail, cast(Store, store))
-        self.catalog = Catalog(cast(Store, store))
+        self.finisher = Finisher(self.clock, self._fail, cast("Store", store))
+        self.catalog = Catalog(cast("Store", store))
         self.execution = Execution(
             self.clock,
             catalog=self.catalog,

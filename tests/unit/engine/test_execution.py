@@ -7,7 +7,14 @@ import msgspec
 from everbell.domain.errors import StoreUnavailable
 from everbell.domain.job import Retry
 from everbell.domain.run import Outcome
-from everbell.testing.engine_bench import Bench, FakeExecutor, FakeStore, make_job, make_run, virtually
+from everbell.testing.engine_bench import (
+    Bench,
+    FakeExecutor,
+    FakeStore,
+    make_job,
+    make_run,
+    virtually,
+)
 
 
 def away():

@@ -61,11 +61,11 @@ class Life:
             self.name, self.clock, cluster.history, cluster.seed, self._point
         )
         world = World(
-            store=store,  # type: ignore[arg-type]  # a proxy with every verb of the port
+            store=store,  # a proxy with every verb of the port
             clock=self.clock,
             entropy=SimEntropy(f"{seed}/entropy"),
             load=SimLoad(),
-            executors={kind: self.executor for kind in ("http", "command", "script")},
+            executors=dict.fromkeys(("http", "command", "script"), self.executor),
             new_sink=SimSink,
             secret_key=SECRET,
         )
@@ -163,6 +163,8 @@ class Cluster:
 
     def changed(self, change: Change) -> None:
         """Hint a live node, as a use case in its process would; the others must poll."""
+        at_us = round(self.loop.time() * US)
+        self.history.revoked += [(at_us, key) for key in change.revoked]
         awake = [life for life in self.lives.values() if not life.paused]
         if awake:
             life = self.chance.choice(awake)

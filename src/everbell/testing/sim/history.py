@@ -77,6 +77,7 @@ class History(msgspec.Struct, kw_only=True):
     jobs: list[Job] = []
     versions: dict[int, list[JobVersion]] = {}
     changes: list[Changed] = []
+    revoked: list[tuple[int, RunKey]] = []
     end_wall_us: int = 0
     look_ahead_us: int = 500_000
     stopped: list[str] = []

@@ -7,7 +7,7 @@ import contextvars
 import heapq
 import random
 from collections.abc import Callable, Coroutine
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 OWNER: contextvars.ContextVar[Any] = contextvars.ContextVar("everbell_sim_owner", default=None)
 """The simulated process that a callback belongs to; tasks and timers inherit it."""
@@ -26,6 +26,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     those of a paused process are kept for later, those of a crashed one never run.
     """
 
+    # What asyncio keeps: ready callbacks, and timers in a heap.
+    _ready: Any
+    _scheduled: Any
+
     def __init__(self, seed: int) -> None:
         super().__init__()
         self._now = 0.0
@@ -34,7 +38,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self.deferred: dict[Any, list[asyncio.Handle]] = {}
         self.owned: dict[Any, set[asyncio.Task[Any]]] = {}
         self.steps = 0
-        self.set_task_factory(self._own)
+        self.set_task_factory(cast("Any", self._own))
 
     def time(self) -> float:
         """Return virtual seconds since the start."""
@@ -78,7 +82,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if not handle._cancelled:
                 self._step(handle)
 
-    def _step(self, handle: asyncio.Handle) -> None:
+    def _step(self, handle: Any) -> None:
         owner = handle._context.get(OWNER)
         verdict = self.gate(owner)
         if verdict == "run":

@@ -162,16 +162,12 @@ class Operator:
     async def _edit(self) -> None:
         job, fresh = await self._pick(), self._definition("x")
         changes = {"overlap": fresh.overlap, "misfire": fresh.misfire, "retry": fresh.retry}
-        await jobs.change(
-            self._services, LOCAL, job.id, lambda old: self._draft(old, **changes)
-        )
+        await jobs.change(self._services, LOCAL, job.id, lambda old: self._draft(old, **changes))
 
     async def _edit_schedule(self) -> None:
         job, fresh = await self._pick(), self._definition("x")
         changes = {"schedule": fresh.schedule, "timezone": fresh.timezone}
-        await jobs.change(
-            self._services, LOCAL, job.id, lambda old: self._draft(old, **changes)
-        )
+        await jobs.change(self._services, LOCAL, job.id, lambda old: self._draft(old, **changes))
 
     async def _switch(self) -> None:
         job = await self._pick()
@@ -224,5 +220,3 @@ class Operator:
         await jobs.delete(self._services, LOCAL, job.id)
         self._log(asked, "delete", "job", job.id)
         await self.create(1)
-
-

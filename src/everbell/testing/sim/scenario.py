@@ -11,16 +11,14 @@ from typing import Any
 import msgspec
 
 from everbell.config.schema import Engine, Execution, NodeSettings, Settings
-from everbell.domain.errors import EverbellError
 from everbell.domain.job import US
-from everbell.domain.run import FINAL, Run
+from everbell.domain.run import Run
 from everbell.ports.store import JobFilter, Page, RunFilter
-from everbell.services import jobs
-from everbell.services.context import LOCAL, Services
+from everbell.services.context import Services
 from everbell.testing.sim.checkers import Violation, check_all
 from everbell.testing.sim.cluster import CRASH_POINTS, SECRET, Cluster
 from everbell.testing.sim.history import History
-from everbell.testing.sim.loop import StuckError, VirtualLoop
+from everbell.testing.sim.loop import VirtualLoop
 from everbell.testing.sim.operations import Operator
 from everbell.testing.sim.world import Faults, FaultyStore, SimClock, SimEntropy
 
@@ -113,9 +111,7 @@ class _Simulation:
         )
         base_us = round(STARTS[options.start].timestamp()) * US
         self.store = store
-        self.cluster = Cluster(
-            options.seed, loop, self.store, settings=settings, base_us=base_us
-        )
+        self.cluster = Cluster(options.seed, loop, self.store, settings=settings, base_us=base_us)
         self.loop = loop
         self.clock = SimClock(base_us)
         self.clock.jump, self.clock.peak = self.cluster.jump, self.cluster.peak

@@ -1,4 +1,4 @@
-"""The world of a simulated node: clock, chance, load, a store that fails, targets that are logged."""
+"""The world of a simulated node: clock, chance, load, a failing store, logged targets."""
 
 from __future__ import annotations
 
