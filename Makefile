@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.everbell-setup
 SEED ?= 1
+SEEDS ?= 1-2000
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -18,7 +19,7 @@ RUFF_FLAGS :=
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-setup lint format bench sim docs lock clean
+.PHONY: help setup run test test-setup lint format bench sim sim-soak docs lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -53,6 +54,9 @@ bench: setup ## measure starts/s, lateness and next-slot cost
 
 sim: setup ## replay one simulated cluster: make sim SEED=42
 	$(BIN)/python -m everbell.testing.sim --seed $(SEED) $(ARGS)
+
+sim-soak: setup ## simulate many clusters: make sim-soak SEEDS=1-5000
+	$(BIN)/python -m everbell.testing.sim --seeds $(SEEDS) $(ARGS)
 
 docs: setup ## regenerate the reference pages under docs/
 	$(BIN)/python scripts/gen_docs.py

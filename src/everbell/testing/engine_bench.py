@@ -33,6 +33,11 @@ def virtually(coroutine: Coroutine[Any, Any, Any]) -> Any:
         loop.close()
 
 
+async def passes(seconds: float) -> None:
+    """Let virtual time pass: no test waits in real time."""
+    await SimClock(BASE_US).sleep(seconds)
+
+
 def make_job(job_id: int = 1, **changes: Any) -> Job:
     values: dict[str, Any] = {
         "name": f"j{job_id}",

@@ -13,6 +13,7 @@ from everbell.testing.engine_bench import (
     FakeStore,
     make_job,
     make_run,
+    passes,
     virtually,
 )
 
@@ -25,7 +26,7 @@ def test_a_run_starts_and_its_end_is_stored():
     async def story():
         bench = Bench(FakeStore(make_job()), FakeExecutor())
         bench.execution.start([make_run()])
-        await asyncio.sleep(5)
+        await passes(5)
         return bench
 
     bench = virtually(story())
@@ -38,7 +39,7 @@ def test_a_store_that_is_away_when_a_run_starts_delays_it_and_stops_no_node():
         bench = Bench(FakeStore(make_job()), FakeExecutor())
         bench.store.fail = [away(), away(), away()]
         bench.execution.start([make_run()])
-        await asyncio.sleep(30)
+        await passes(30)
         return bench
 
     bench = virtually(story())
@@ -51,9 +52,9 @@ def test_no_run_starts_after_the_lease_was_lost_while_its_job_was_read():
         bench = Bench(FakeStore(make_job()), FakeExecutor())
         bench.store.slow_s = 3.0
         bench.execution.start([make_run()])
-        await asyncio.sleep(1)
+        await passes(1)
         bench.execution.may_start = lambda: False
-        await asyncio.sleep(20)
+        await passes(20)
         return bench
 
     bench = virtually(story())
@@ -65,9 +66,9 @@ def test_a_new_claim_of_a_run_waits_for_the_end_of_the_old_attempt_here():
     async def story():
         bench = Bench(FakeStore(make_job()), FakeExecutor(lasts_s=2))
         bench.execution.start([make_run(token=1)])
-        await asyncio.sleep(1)
+        await passes(1)
         bench.execution.start([make_run(token=2, attempt=2)])
-        await asyncio.sleep(10)
+        await passes(10)
         return bench
 
     bench = virtually(story())
@@ -78,9 +79,9 @@ def test_the_same_claim_twice_starts_once():
     async def story():
         bench = Bench(FakeStore(make_job()), FakeExecutor(lasts_s=2), workers=1)
         bench.execution.start([make_run(), make_run()])
-        await asyncio.sleep(1)
+        await passes(1)
         bench.execution.start([make_run()])
-        await asyncio.sleep(10)
+        await passes(10)
         return bench
 
     assert len(virtually(story()).executor.started) == 1
@@ -91,7 +92,7 @@ def test_abandoning_before_the_first_step_frees_the_worker():
         bench = Bench(FakeStore(make_job()), FakeExecutor())
         bench.execution.start([make_run()])
         bench.execution.abandon()
-        await asyncio.sleep(1)
+        await passes(1)
         async with asyncio.timeout(1):
             await bench.execution.drained()
         return bench
@@ -107,9 +108,9 @@ def test_a_cancelled_run_is_not_retried():
         bench = Bench(FakeStore(job), FakeExecutor(outcome=Outcome(state="failed")))
         bench.executor.run = _ends_failed_when_cancelled
         bench.execution.start([make_run()])
-        await asyncio.sleep(0.5)
+        await passes(0.5)
         bench.execution.cancel([make_run().key], "cancelled")
-        await asyncio.sleep(5)
+        await passes(5)
         return bench
 
     [finish] = virtually(story()).store.finished
@@ -126,7 +127,7 @@ def test_a_run_whose_cancel_was_asked_before_it_started_never_starts():
     async def story():
         bench = Bench(FakeStore(make_job()), FakeExecutor())
         bench.execution.start([make_run(cancel_requested=True)])
-        await asyncio.sleep(5)
+        await passes(5)
         return bench
 
     bench = virtually(story())
@@ -139,9 +140,9 @@ def test_a_due_run_that_is_cancelled_while_it_waits_for_a_worker_ends_as_cancell
         bench = Bench(FakeStore(make_job()), FakeExecutor(lasts_s=60), workers=1)
         waiting = make_run(slot_us=make_run().key.slot_us + 1)
         bench.execution.start([make_run(), waiting])
-        await asyncio.sleep(1)
+        await passes(1)
         bench.execution.cancel([waiting.key], "cancelled")
-        await asyncio.sleep(1)
+        await passes(1)
         return bench
 
     bench = virtually(story())
@@ -161,10 +162,10 @@ def test_output_is_stored_with_offsets_in_order():
         bench.store.append_output = keep
         bench.executor.run = _writes
         bench.execution.start([make_run()])
-        await asyncio.sleep(0.5)
+        await passes(0.5)
         for live in bench.execution.live.values():
             bench.execution.flush_output(live)
-        await asyncio.sleep(5)
+        await passes(5)
         return chunks
 
     chunks = virtually(story())
@@ -176,6 +177,6 @@ def test_output_is_stored_with_offsets_in_order():
 
 async def _writes(work, cancel, sink):
     sink.write("out", b"one")
-    await asyncio.sleep(1)
+    await passes(1)
     sink.write("err", b"two")
     return msgspec.structs.replace(Outcome(state="succeeded"), code=0)

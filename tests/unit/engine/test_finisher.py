@@ -5,7 +5,7 @@ import asyncio
 from everbell.domain.errors import StoreUnavailable, StoreUnknownOutcome
 from everbell.engine.finisher import Finisher
 from everbell.ports.store import Finish
-from everbell.testing.engine_bench import BASE_US, FakeStore, SimClock, make_run, virtually
+from everbell.testing.engine_bench import BASE_US, FakeStore, SimClock, make_run, passes, virtually
 
 
 def end(number: int) -> Finish:
@@ -29,7 +29,7 @@ def test_flush_waits_for_what_was_taken_before_it_and_not_for_what_comes_after()
         async def more():
             for number in range(1, 400):
                 one.finish(end(number), lambda _: None)
-                await asyncio.sleep(0.05)
+                await passes(0.05)
 
         task = asyncio.get_running_loop().create_task(more())
         async with asyncio.timeout(1):

@@ -19,6 +19,7 @@ from everbell.testing.engine_bench import (
     SimClock,
     make_job,
     make_run,
+    passes,
     virtually,
 )
 from everbell.testing.sim.world import SimLoad
@@ -37,7 +38,7 @@ class ClaimStore(FakeStore):
 
     async def list_runs(self, where, limit, before=None):
         answer = list(self.claims)
-        await asyncio.sleep(5)
+        await passes(5)
         return answer
 
     async def request_cancel(self, key, now_us):
@@ -65,7 +66,7 @@ def test_a_claim_that_ended_while_claims_were_listed_is_not_started_again():
         one = firing(bench)
         bench.execution.start([make_run()])
         await one._adopt()
-        await asyncio.sleep(10)
+        await passes(10)
         return bench.executor.started
 
     assert len(virtually(story())) == 1
@@ -77,10 +78,10 @@ def test_a_claim_whose_acknowledgement_was_lost_is_started_also_beside_an_open_e
         await bench.finisher.stop()
         bench.store.claims = [make_run(slot_us=BASE_US + 1)]
         bench.execution.start([make_run()])
-        await asyncio.sleep(2)
+        await passes(2)
         assert bench.finisher.holds_job(1)
         await firing(bench)._adopt()
-        await asyncio.sleep(10)
+        await passes(10)
         return [run.key.slot_us for run in bench.executor.started]
 
     assert virtually(story()) == [BASE_US, BASE_US + 1]
@@ -93,7 +94,7 @@ def test_claims_that_are_being_handed_back_are_not_adopted():
         one = firing(bench)
         one.returning = {make_run().key}
         await one._adopt()
-        await asyncio.sleep(10)
+        await passes(10)
         return bench.executor.started
 
     assert virtually(story()) == []
@@ -105,11 +106,11 @@ def test_claims_listed_or_won_under_a_dead_name_are_dropped():
         bench.store.claims = [make_run()]
         one = firing(bench)
         adoption = asyncio.get_running_loop().create_task(one._adopt())
-        await asyncio.sleep(1)
+        await passes(1)
         one.node_id = "n2"
         await adoption
         assert not one._take("n1", [make_run()])
-        await asyncio.sleep(10)
+        await passes(10)
         return bench.executor.started
 
     assert virtually(story()) == []
@@ -138,9 +139,9 @@ def test_a_node_trusts_its_lease_less_than_the_store_does():
     async def story():
         one = heartbeat(ClaimStore(), SimClock(BASE_US))
         await one.step()
-        await asyncio.sleep(4.4)
+        await passes(4.4)
         assert one.trusted()
-        await asyncio.sleep(0.2)
+        await passes(0.2)
         assert not one.trusted()
 
     virtually(story())
@@ -156,10 +157,10 @@ def test_after_a_clock_jump_nobody_is_judged_for_a_lease(jump_s):
         clock.leap(jump_s * 1_000_000)
         assert not one.calm()
         for _ in range(3):
-            await asyncio.sleep(1.9)
+            await passes(1.9)
             await one.step()
             assert not one.calm()
-        await asyncio.sleep(1.9)
+        await passes(1.9)
         assert one.calm()
 
     virtually(story())
@@ -170,7 +171,7 @@ def test_after_an_outage_nobody_is_judged_for_a_lease():
         store = ClaimStore()
         one = heartbeat(store, SimClock(BASE_US))
         await one.step()
-        await asyncio.sleep(30)
+        await passes(30)
         store.fail = [StoreUnavailable("away")]
         with pytest.raises(StoreUnavailable):
             await one.step()
@@ -178,7 +179,7 @@ def test_after_an_outage_nobody_is_judged_for_a_lease():
         assert one.trusted()
         assert not one.calm()
         for _ in range(4):
-            await asyncio.sleep(2)
+            await passes(2)
             await one.step()
         assert one.calm()
 
@@ -236,9 +237,9 @@ def test_a_flagged_run_stays_until_it_is_due_and_carries_the_flag():
         timers = Timers(SimClock(BASE_US), started.extend)
         timers.add([make_run(slot_us=BASE_US + 2_000_000)])
         timers.flag([RunKey(BASE_US + 2_000_000, 1), RunKey(5, 5)])
-        await asyncio.sleep(1.5)
+        await passes(1.5)
         assert started == []
-        await asyncio.sleep(1)
+        await passes(1)
         return started
 
     [run] = virtually(story())
@@ -250,9 +251,9 @@ def test_timers_never_fire_early_when_the_clock_goes_back():
         clock, started = SimClock(BASE_US), []
         timers = Timers(clock, lambda runs: started.append((clock.now_us(), runs)))
         timers.add([make_run(slot_us=BASE_US + 2_000_000)])
-        await asyncio.sleep(1)
+        await passes(1)
         clock.leap(-10_000_000)
-        await asyncio.sleep(30)
+        await passes(30)
         return started
 
     [(at_us, _)] = virtually(story())
