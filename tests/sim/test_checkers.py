@@ -156,7 +156,7 @@ def test_two_starts_of_an_at_most_once_job_are_caught(story):
 @pytest.mark.parametrize("kind", ["hold", "disable", "delete"])
 def test_a_start_after_a_stop_is_caught(story, kind):
     start = next(one for one in starts(story) if one.attempt == 1 and not one.key.trigger_id)
-    stop_us = start.at_us - 3 * US
+    stop_us = start.at_us - 9 * US
     op = Op(asked_us=stop_us - 1, acked_us=stop_us, wall_us=0, kind=kind, target=start.key.job_id)
     changed = copy(story)
     changed.events = [

@@ -39,6 +39,10 @@ class Thresholds(Record, frozen=True):
     lease_s: float = 6.0
 
 
+async def _nothing() -> None:
+    """Do nothing."""
+
+
 class Heartbeat(Service):
     """Renews the lease. ``trusted`` tells whether the node may still start work.
 
@@ -75,6 +79,7 @@ class Heartbeat(Service):
         self.busy: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self.fenced: Callable[[], None] = lambda: None
         self.renewed: Callable[[], object] = lambda: None
+        self.verify: Callable[[], Awaitable[object]] = _nothing
         self.throttled = ""
         self.stopping = False
 
@@ -107,6 +112,8 @@ class Heartbeat(Service):
         before = self.clock.monotonic()
         if await self._store.heartbeat(self._node(rss, cpu)):
             if not self.trusted():
+                # Nothing starts before the claims were looked at: much may have been withdrawn.
+                await self.verify()
                 self._calm_from = self.clock.monotonic() + self._thresholds.lease_s
             self._renewed = before
             if self.calm():
@@ -154,10 +161,6 @@ class Heartbeat(Service):
         elif self.throttled and not reason:
             log.warning("taking work again")
         self.throttled = reason
-
-
-async def _nothing() -> None:
-    """Do nothing."""
 
 
 class Watcher(Service):

@@ -104,6 +104,7 @@ class NodeEngine:
         self.finisher.stored = self._stored
         self.heartbeat.busy = self._busy
         self.heartbeat.fenced = self._rejoin
+        self.heartbeat.verify = self._verify_claims
         self.heartbeat.renewed = self.execution.pump
         self.recovery.may_judge = self.heartbeat.calm
         self.watcher.changed = self._foreign_change

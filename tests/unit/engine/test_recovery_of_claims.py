@@ -186,6 +186,25 @@ def test_after_an_outage_nobody_is_judged_for_a_lease():
     virtually(story())
 
 
+def test_a_lease_that_was_lost_counts_again_only_after_the_claims_were_looked_at():
+    async def story():
+        one = heartbeat(ClaimStore(), SimClock(BASE_US))
+        seen = []
+
+        async def verify():
+            seen.append(one.trusted())
+
+        one.verify = verify
+        await one.step()
+        assert seen == []
+        await passes(20)
+        await one.step()
+        assert seen == [False]
+        assert one.trusted()
+
+    virtually(story())
+
+
 def test_a_fenced_node_says_so_and_rejoins_at_once():
     async def story():
         store = ClaimStore()

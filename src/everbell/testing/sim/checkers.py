@@ -53,7 +53,7 @@ def _withdrawn(history: History, start: Start) -> bool:
 
     The look-ahead bounds this race; docs/promises.md tells of it.
     """
-    bound = history.look_ahead_us + STOP_SLACK_US
+    bound = history.look_ahead_us + history.notice_us
     return any(
         key == start.key and abs(start.at_us - at_us) <= bound for at_us, key in history.revoked
     )
@@ -225,14 +225,11 @@ def stopped_means_stopped(history: History) -> Iterator[Violation]:
             for kind, begin, end in spans.get(scope, ()):
                 if kind == "disable" and event.key.trigger_id:
                     continue
-                if begin + history.look_ahead_us + STOP_SLACK_US < event.at_us < end:
+                if begin + history.look_ahead_us + history.notice_us < event.at_us < end:
                     late = (event.at_us - begin) / US
                     detail = f"{_at(event)} {late:.3f} s after {kind} of {scope[0]} {scope[1]}"
                     yield Violation(promise="6", kind=f"start after {kind}", detail=detail)
 
-
-STOP_SLACK_US = 1_000_000
-"""Notice by another process: its watcher's period and the store's latency."""
 
 _OPENERS = {"hold": "release", "disable": "enable", "delete": ""}
 

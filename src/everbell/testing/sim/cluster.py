@@ -155,6 +155,8 @@ class Cluster:
         self.lives.pop(life.slot, None)
         task = self.loop.create_task(life.engine.stop(grace_s), context=life.context)
         done, _ = await asyncio.wait([task], timeout=120)
+        if life.crashed:
+            return
         if not done:
             self.history.stuck.append(f"{life.name} did not stop")
         elif task.exception() is not None:

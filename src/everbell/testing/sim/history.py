@@ -80,6 +80,7 @@ class History(msgspec.Struct, kw_only=True):
     revoked: list[tuple[int, RunKey]] = []
     end_wall_us: int = 0
     look_ahead_us: int = 500_000
+    notice_us: int = 1_000_000
     stopped: list[str] = []
     stuck: list[str] = []
 

@@ -137,6 +137,8 @@ class _Simulation:
         await self.operator.create(self.options.jobs)
         on = set(self.options.faults)
         faults = self.cluster.faults
+        # To notice a stop takes a few round trips of at most twice the latency each.
+        self.cluster.history.notice_us = 5 * US if "latency" in on else US
         faults.latency_s = 0.5 if "latency" in on else 0.01
         faults.unavailable = 0.02 if "unavailable" in on else 0.0
         faults.unknown = 0.03 if "unknown" in on else 0.0
