@@ -1,0 +1,61 @@
+"""What other processes do to one database file while the contract's tests watch.
+
+Functions of a module that can be imported, so that freshly started interpreters can run them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+
+import apsw
+
+from everbell.domain.decision import Decision
+from everbell.stores.sqlite import SqliteStore
+from everbell.testing.contracts.making import NOW, claimed, decision, end
+
+
+def decide_together(path: str, name: str, start: Barrier, answers: Connection) -> None:
+    """Open the file at the same moment as others do, and decide all that is due."""
+
+    async def body() -> list[str]:
+        start.wait()
+        store = await SqliteStore.open(path)
+        won: list[str] = []
+        for _ in range(5):
+            due = await store.due(NOW, 100)
+            jobs = await store.get_jobs([job.id for job in due])
+            given: list[Decision] = [decision(job) for job in jobs if job.next_slot_us == NOW]
+            for answer in await store.decide(name, given, NOW):
+                won.extend(run.id for run in answer.runs)
+        await store.close()
+        return won
+
+    answers.send(asyncio.run(body()))
+
+
+def work_until_killed(path: str, job_id: int, acknowledged: Connection) -> None:
+    """Claim and finish without end; tell each run's id when it is acknowledged."""
+
+    async def body() -> None:
+        store = await SqliteStore.open(path)
+        job = await store.get_job(job_id)
+        while True:
+            run = await claimed(store, job)
+            acknowledged.send(("claimed", run.id, run.token))
+            await store.finish([end(run)], NOW)
+            acknowledged.send(("finished", run.id, run.token))
+
+    asyncio.run(body())
+
+
+def hold_lock(path: str, orders: Connection) -> None:
+    """Keep the write lock of the file until told to let go."""
+    db = apsw.Connection(path)
+    db.execute("BEGIN IMMEDIATE")
+    orders.send("locked")
+    orders.recv()
+    db.execute("ROLLBACK")
+    db.close()
+    orders.send("free")
