@@ -60,7 +60,7 @@ class Page(Record, frozen=True):
 
 
 class JobFilter(Record, frozen=True):
-    """``project_ids`` None = every project. ``search`` is a part of the name, case-insensitive."""
+    """``project_ids`` None = every project, empty = none. ``search``: part of the name, any case."""
 
     project_ids: tuple[int, ...] | None = None
     search: str = ""
@@ -70,7 +70,10 @@ class JobFilter(Record, frozen=True):
 
 
 class RunFilter(Record, frozen=True):
-    """Empty tuples and None do not filter. Slots are inclusive bounds."""
+    """Empty tuples and None do not filter; no ``project_ids`` at all = nothing, not everything.
+
+    Slots are inclusive bounds.
+    """
 
     project_ids: tuple[int, ...] | None = None
     job_id: int | None = None
@@ -99,7 +102,12 @@ class DefinitionStore(Protocol):
       of definition sets the cursor itself). They are returned, so that nodes can drop them.
       Queued runs of a deleted job go with it.
     - Deleting a job removes its runs, output and versions; the name can be used again.
-    - Deleting a project that has jobs is a ConflictError.
+    - A first attempt of a queued run that was taken before it was due goes back to the queue;
+      retries that wait are left, except by delete.
+    - Deleting a project that has jobs is a ConflictError; its hold goes, its credentials are
+      archived.
+    - A job whose stored definition can't be read is returned with a placeholder (a command without
+      arguments, no schedule) and as quarantined; ``change_job`` refuses to store the placeholder.
     - ``release`` removes the hold and marks the jobs of its scope with the choice; slots before
       ``now_us`` are then decided by that choice.
     """
@@ -223,8 +231,9 @@ class NewRun(Record, frozen=True):
 class Finish(Record, frozen=True):
     """The end of an attempt. ``next_due_us`` given = the run goes on with another attempt.
 
-    ``failures``: "reset" or "count" the job's failures in a row, or "keep";
-    ``park`` is a reason to park the job with.
+    ``failures``: "reset" or "count" the job's failures in a row, or "keep"; with "count" the job
+    is parked when there are ``park_after`` of them (0 = never). ``started_us`` None leaves what
+    ``mark_running`` stored, and an empty ``reason`` the one that is there.
     """
 
     run: Run
@@ -286,10 +295,11 @@ class RunStore(Protocol):
     - ``still_claimed`` returns those of the (key, token) pairs that are claimed under that token.
     - ``cancel_flags`` returns the node's active runs whose cancel was requested.
     - ``append_output`` ignores chunks that are there already. ``read_output`` returns chunks from
-      a byte offset on, of the attempt given, by offset.
+      a byte offset on (the first is cut there), of the attempt given, by offset. Output of a
+      deleted job is ignored.
     - ``list_runs``: newest slot first; ``before`` is the key after which to go on.
     - ``purge`` removes final runs (with output and attempts) whose slot is before ``before_us``,
-      oldest first, and returns how many.
+      oldest first, and returns how many. Answers remembered before then are forgotten too.
     - ``next_due_us`` is the earliest instant at which ``due`` or ``take_queued`` may have
       something; None if there is nothing.
     """
@@ -386,7 +396,8 @@ class RunStore(Protocol):
 class ClusterStore(Protocol):
     """The nodes.
 
-    - ``heartbeat`` stores the node; False = the node was declared dead: it must drop all it holds.
+    - ``heartbeat`` stores the node; False = the node was declared dead, or left: it must drop all
+      it holds.
     - ``list_nodes`` is ordered by (name, started). Nodes gone for a day are forgotten by ``prune``.
     - ``change_counter`` is cheap and differs whenever another process may have written.
     """
