@@ -60,7 +60,7 @@ class Page(Record, frozen=True):
 
 
 class JobFilter(Record, frozen=True):
-    """``project_ids`` None = every project, empty = none. ``search``: part of the name, any case."""
+    """``project_ids`` None = every project, empty = none. ``search``: part of a name, any case."""
 
     project_ids: tuple[int, ...] | None = None
     search: str = ""
