@@ -126,11 +126,18 @@ def _caught_up(misfire: Misfire, overdue: list[int], now_us: int, *, superseded:
 
 
 def _ranges(slots: list[int], state: Literal["skipped", "missed"], reason: str) -> list[Mark]:
+    """Return a mark per slot, or one for the first and a range for the rest.
+
+    The first slot may have a row already (its claim was withdrawn, yet ran): a range that began
+    there would be swallowed whole by the unique key.
+    """
     if len(slots) <= SINGLE_ROWS_MAX:
         return [Mark(slot_us=slot, state=state, reason=reason) for slot in slots]
-    return [
-        Mark(slot_us=slots[0], state=state, reason=reason, until_us=slots[-1], count=len(slots))
-    ]
+    first, second = slots[:2]
+    rest = Mark(
+        slot_us=second, state=state, reason=reason, until_us=slots[-1], count=len(slots) - 1
+    )
+    return [Mark(slot_us=first, state=state, reason=reason), rest]
 
 
 def _decision(
