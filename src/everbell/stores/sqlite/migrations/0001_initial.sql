@@ -51,6 +51,8 @@ CREATE INDEX jobs_due ON jobs (next_slot_us, id)
     WHERE enabled = 1 AND parked = '' AND quarantined = '' AND held = 0
     AND next_slot_us IS NOT NULL;
 
+CREATE INDEX jobs_failing ON jobs (id) WHERE failures > 0;
+
 CREATE TABLE definitions (
     job_id INTEGER PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
     definition TEXT NOT NULL
@@ -107,7 +109,8 @@ CREATE INDEX runs_of_job ON runs (job_id, slot_us);
 CREATE INDEX runs_active ON runs (job_id) WHERE state IN ('claimed', 'running');
 CREATE INDEX runs_queued ON runs (due_us) WHERE state = 'queued';
 CREATE INDEX runs_waiting ON runs (job_id) WHERE state = 'queued';
-CREATE INDEX runs_to_cancel ON runs (node) WHERE cancel_requested = 1;
+CREATE INDEX runs_to_cancel ON runs (node)
+    WHERE cancel_requested = 1 AND state IN ('claimed', 'running');
 
 CREATE TABLE attempts (
     slot_us INTEGER NOT NULL,
