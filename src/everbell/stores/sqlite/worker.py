@@ -37,15 +37,19 @@ class Transaction:
         """Run one verb in a transaction of its own."""
         with translated(self.path) as watch:
             cursor = self.db.cursor()
-            cursor.execute(self._begin)
             try:
+                cursor.execute(self._begin)
                 answer = verb(cursor)
                 watch.committing = True
+                # The same cursor: a statement that is not read to its end would block the commit.
                 cursor.execute("COMMIT")
             except BaseException:
                 if self.db.in_transaction:
-                    self.db.cursor().execute("ROLLBACK")
+                    cursor.execute("ROLLBACK")
                 raise
+            finally:
+                # Not left to the collector: an error that somebody keeps would keep it open.
+                cursor.close(force=True)
             return answer
 
     def run_plain(self, verb: Verb[T]) -> T:
@@ -72,15 +76,11 @@ class Transaction:
         except EverbellError as error:
             if isinstance(error, StoreError) and isinstance(error.__cause__, apsw.Error):
                 raise  # the connection itself is in trouble: nothing of the group is kept
-            return self._undo(error)
-        self.db.cursor().execute("RELEASE verb")
-        return answer
-
-    def _undo(self, error: BaseException) -> BaseException:
-        cursor = self.db.cursor()
-        cursor.execute("ROLLBACK TO verb")
+            cursor.execute("ROLLBACK TO verb")
+            cursor.execute("RELEASE verb")
+            return error
         cursor.execute("RELEASE verb")
-        return error
+        return answer
 
 
 class _Call(NamedTuple):
@@ -88,6 +88,21 @@ class _Call(NamedTuple):
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     plain: bool
+
+
+class _Caught:
+    """Keeps an error of this thread, to be raised where the call was made: none is swallowed."""
+
+    error: BaseException | None = None
+
+    def __enter__(self) -> _Caught:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> bool:
+        self.error = error
+        return True
 
 
 class Worker:
@@ -146,23 +161,20 @@ class Worker:
     def _answer(self, batch: list[_Call]) -> None:
         answers: list[Any] | None = None
         if len(batch) > 1 and not any(call.plain for call in batch):
-            try:
+            with _Caught() as caught:
                 answers = self._transaction.run_group([call.verb for call in batch])
-            except StoreUnknownOutcome as error:
-                answers = [error] * len(batch)
-            except Exception:  # noqa: BLE001
-                # The transaction as a whole failed: each by itself tells whose fault it was.
-                answers = None
+            if isinstance(caught.error, StoreUnknownOutcome):
+                answers = [caught.error] * len(batch)
+            # Any other error undid the transaction: each by itself tells whose fault it was.
         if answers is None:
             answers = [self._single(call) for call in batch]
         _deliver(batch, answers)
 
     def _single(self, call: _Call) -> Any:
         run = self._transaction.run_plain if call.plain else self._transaction.run
-        try:
+        with _Caught() as caught:
             return run(call.verb)
-        except BaseException as error:  # noqa: BLE001  (handed to the caller that asked)
-            return error
+        return caught.error
 
 
 def _deliver(batch: list[_Call], answers: list[Any]) -> None:
