@@ -228,7 +228,7 @@ class Model(RuleBasedStateMachine):
                 clear_release=data.draw(st.booleans()),
                 quarantine="bad" if quarantine == 19 else "",
             )
-            for job in due + due[:1]
+            for job in due + due[: data.draw(st.sampled_from([0, 0, 1]))]
         ]
         for answer in self.both("decide", node, decisions, self.now):
             self.runs.extend(answer.runs)
