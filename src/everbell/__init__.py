@@ -29,6 +29,6 @@ def __getattr__(name: str) -> Any:
     if home is None:
         message = f"module 'everbell' has no attribute {name!r}"
         raise AttributeError(message)
-    from importlib import import_module  # noqa: PLC0415  (lazy on purpose)
+    from importlib import import_module
 
     return getattr(import_module(home), name)

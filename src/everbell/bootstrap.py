@@ -1,0 +1,234 @@
+"""The composition root: the only place that names concrete adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+import uvloop
+
+from everbell import __version__
+from everbell.api.app import create_app
+from everbell.config.loader import Loaded
+from everbell.config.schema import Settings
+from everbell.config.secrets import Secrets
+from everbell.domain.errors import ConfigError, EverbellError
+from everbell.domain.secrets import key_check
+from everbell.engine.heartbeat import Identity
+from everbell.engine.node import NodeEngine, World
+from everbell.executors.output import BoundedSink
+from everbell.executors.registry import build_executors
+from everbell.services.context import Services
+from everbell.stores.memory import MemoryStore
+from everbell.stores.sqlite import SqliteStore
+from everbell.telemetry.clock import SystemClock, SystemEntropy
+from everbell.telemetry.load import SystemLoad
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from everbell.ports.store import Store
+
+log = logging.getLogger(__name__)
+
+DRAIN_S = 3
+"""Seconds that open API requests (followed logs) have when the server stops."""
+
+
+async def open_store(settings: Settings, directory: str | Path) -> Store:
+    """Open the store that ``database.url`` names.
+
+    Raises ConfigError for a URL of no known engine, StoreError if it can't be opened.
+    """
+    url = settings.database.url
+    if url == "memory:":
+        return MemoryStore()
+    scheme, separator, rest = url.partition(":///")
+    if scheme != "sqlite" or not separator or not rest:
+        message = f"database.url {url!r} names no store that this version has"
+        raise ConfigError(message, hint="use sqlite:///everbell.db (a file) or memory:")
+    return await SqliteStore.open(
+        Path(directory) / rest,
+        synchronous=settings.database.synchronous,
+        busy_timeout_s=settings.database.busy_timeout,
+    )
+
+
+async def _open_checked(loaded: Loaded, secrets: Secrets) -> Store:
+    """Open the store and refuse it if it was made under another secret key."""
+    store = await open_store(loaded.settings, loaded.directory)
+    own = key_check(secrets.key)
+    try:
+        known = await store.meta("secret_check", own)
+    except EverbellError:
+        await store.close()
+        raise
+    if known != own:
+        await store.close()
+        message = "the secret key is not the one that this database was made with"
+        raise ConfigError(
+            message, hint="restore the .everbell file that belongs to it, or use another database"
+        )
+    return store
+
+
+@contextlib.asynccontextmanager
+async def open_local(loaded: Loaded, secrets: Secrets) -> AsyncIterator[ASGIApp]:
+    """Give the API over the local store, in this process and without a node."""
+    store = await _open_checked(loaded, secrets)
+    clock = SystemClock()
+    executors = build_executors(loaded.settings, clock, __version__)
+    services = Services(
+        store=store,
+        clock=clock,
+        entropy=SystemEntropy(),
+        settings=loaded.settings,
+        secret_key=secrets.key,
+        checks={kind: executor.check for kind, executor in executors.items()},
+    )
+    try:
+        yield create_app(services)
+    finally:
+        await store.close()
+
+
+def run_node(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None]) -> int:
+    """Run a node until it is told to stop; return the exit code.
+
+    ``ready`` is called with the address once API and engine are up.
+    """
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_serve(loaded, secrets, ready))
+
+
+async def _serve(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None]) -> int:
+    settings = loaded.settings
+    listener = _listen(settings)
+    host, port = listener.getsockname()[:2]
+    address = f"{settings.server.protocol}://{host}:{port}"
+    store = await _open_checked(loaded, secrets)
+    try:
+        engine, app = _assemble(settings, secrets, store, address)
+        await engine.start()
+        try:
+            server = _Server(
+                uvicorn.Config(
+                    app,
+                    loop="none",
+                    lifespan="off",
+                    log_config=None,
+                    access_log=False,
+                    server_header=False,
+                    timeout_graceful_shutdown=DRAIN_S,
+                )
+            )
+            await _until_stopped(server, engine, listener, lambda: ready(address))
+        finally:
+            await engine.stop()
+    finally:
+        await store.close()
+    if engine.failure:
+        log.error("the node stopped because a part of it failed: %s", engine.failure)
+    return 1 if engine.failure else 0
+
+
+def _assemble(
+    settings: Settings, secrets: Secrets, store: Store, address: str
+) -> tuple[NodeEngine, ASGIApp]:
+    clock, entropy = SystemClock(), SystemEntropy()
+    executors = build_executors(settings, clock, __version__)
+    world = World(
+        store=store,
+        clock=clock,
+        entropy=entropy,
+        load=SystemLoad(),
+        executors=executors,
+        new_sink=lambda: BoundedSink(settings.execution.output_bytes),
+        secret_key=secrets.key,
+    )
+    engine = NodeEngine(settings, world, _identity(settings, address))
+    services = Services(
+        store=store,
+        clock=clock,
+        entropy=entropy,
+        settings=settings,
+        secret_key=secrets.key,
+        checks={kind: executor.check for kind, executor in executors.items()},
+        hints=engine,
+    )
+    return engine, create_app(services, ready=lambda: _unready(engine))
+
+
+def _unready(engine: NodeEngine) -> str:
+    """Say why callers should go to another node; a busy one still serves its API."""
+    states = {**engine.health(), "load": "ok"}
+    return "; ".join(f"{part}: {state}" for part, state in states.items() if state != "ok")
+
+
+def _identity(settings: Settings, address: str) -> Identity:
+    host = socket.gethostname()
+    return Identity(
+        name=settings.node.name or f"{host}:{address.rpartition(':')[2]}",
+        host=host,
+        pid=os.getpid(),
+        version=__version__,
+        workers=settings.engine.max_workers,
+        address=address,
+    )
+
+
+def _listen(settings: Settings) -> socket.socket:
+    """Bind the API's port. Raises ConfigError that names the key to change."""
+    server = settings.server
+    try:
+        family = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family[0], socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(family[4])
+        listener.listen(1024)
+    except OSError as error:
+        message = f"can't listen on {server.host}:{server.port}: {error.strerror or error}"
+        raise ConfigError(
+            message, hint="is a node running already? choose another server.port or server.host"
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the node decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone."""
+        yield
+
+
+async def _until_stopped(
+    server: _Server, engine: NodeEngine, listener: socket.socket, ready: Callable[[], None]
+) -> None:
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    serving = loop.create_task(server.serve(sockets=[listener]))
+    waits = [
+        loop.create_task(stop.wait()),
+        loop.create_task(engine.failed.wait()),
+    ]
+    ready()
+    try:
+        await asyncio.wait([serving, *waits], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        server.should_exit = True
+        await serving
