@@ -141,7 +141,7 @@ class HttpExecutor:
             raise
         except (aiohttp.ClientError, OSError) as error:
             return Outcome(state="failed", error=_words(error, request.target))
-        except Exception as error:  # noqa: BLE001 - the executor boundary: an odd answer stops no node
+        except Exception as error:  # noqa: BLE001 - the executor boundary
             text = f"{_where(request.target)} gave an answer that can't be read"
             return Outcome(state="failed", error=f"{text} ({type(error).__name__})")
 
