@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from everbell.domain.errors import ScheduleError
 from everbell.domain.schedule import Schedule, parse_schedule
 
 US = 1_000_000
@@ -93,6 +94,8 @@ class OnFailure(Record, frozen=True):
 class Definition(Record, frozen=True):
     """All that a person says about a job. ``schedule`` None = runs only when triggered.
 
+    ``override`` is a schedule set by people: while it is there, it replaces ``schedule``, the
+    default. ``exclude`` lists dates and windows in which there are no slots.
     ``anchor_us`` fixes the phase of ``every`` schedules (default: creation). ``repeat`` False =
     the first slot only. ``timeout_s`` and ``retry`` None = the node's defaults for the action.
     ``max_running`` is the number of runs at once before ``overlap`` decides.
@@ -103,6 +106,8 @@ class Definition(Record, frozen=True):
     action: Action
     description: str = ""
     schedule: str | None = None
+    override: str | None = None
+    exclude: tuple[str, ...] = ()
     timezone: str = "UTC"
     start_us: int | None = None
     end_us: int | None = None
@@ -120,6 +125,11 @@ class Definition(Record, frozen=True):
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
     data: Any = None
     tags: tuple[str, ...] = ()
+
+    @property
+    def active_schedule(self) -> str | None:
+        """The text that counts: the override, or else the default; None = only triggered."""
+        return self.schedule if self.override is None else self.override
 
 
 class Job(Record, frozen=True):
@@ -166,7 +176,7 @@ def compile_schedule(definition: Definition, uuid: str, created_us: int) -> Sche
 
     Raises ScheduleError for a text, a zone or bounds that can't be read.
     """
-    if not definition.schedule:
+    if not definition.active_schedule:
         return None
     anchor = definition.anchor_us
     if anchor is None:
@@ -180,7 +190,7 @@ def compile_schedule(definition: Definition, uuid: str, created_us: int) -> Sche
 
 def _parse(definition: Definition, uuid: str, anchor_us: int, end_us: int | None) -> Schedule:
     return parse_schedule(
-        definition.schedule or "",
+        definition.active_schedule or "",
         definition.timezone,
         anchor_us=anchor_us,
         start_us=definition.start_us,
@@ -188,6 +198,28 @@ def _parse(definition: Definition, uuid: str, anchor_us: int, end_us: int | None
         dst_gap=definition.dst.gap,
         dst_overlap=definition.dst.overlap,
         hash_key=uuid,
-        week_start=definition.week_start,
+        week_start=definition.week_start.lower(),
         jitter_s=definition.jitter_s,
+        exclude=definition.exclude,
     )
+
+
+def settle_override(definition: Definition) -> Definition:
+    """Return the definition without an override that says the same as the default.
+
+    So that a later change of the default is not held up by an override that nobody meant. Texts
+    that can't be read are left for the checks that name what is wrong.
+    """
+    if definition.override is None or definition.schedule is None:
+        return definition
+    alone = msgspec.structs.replace(
+        definition, exclude=(), start_us=None, end_us=None, jitter_s=0.0
+    )
+    try:
+        ours = _parse(alone, "", 0, None).rule()
+        default = _parse(msgspec.structs.replace(alone, override=None), "", 0, None).rule()
+    except ScheduleError:
+        return definition
+    if ours != default:
+        return definition
+    return msgspec.structs.replace(definition, override=None)

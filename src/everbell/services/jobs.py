@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from everbell.domain.decision import LeftBehind
 from everbell.domain.errors import (
     ConflictError,
     FieldProblem,
@@ -16,7 +17,8 @@ from everbell.domain.errors import (
     UserError,
     ValidationError,
 )
-from everbell.domain.job import Definition, Job, compile_schedule
+from everbell.domain.job import Definition, Job, compile_schedule, settle_override
+from everbell.domain.planner import leave_behind
 from everbell.domain.records import Project
 from everbell.ports.observer import Change
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
@@ -30,6 +32,8 @@ TRIES = 5
 
 _SCHEDULE_FIELDS = (
     "schedule",
+    "override",
+    "exclude",
     "timezone",
     "start_us",
     "end_us",
@@ -57,6 +61,7 @@ async def create(
             f"{len(drafts)} jobs in one request", hint=f"at most {limit} (setting api.max_batch)"
         )
     uuids = uuids or [uuid7(services.clock, services.entropy) for _ in drafts]
+    drafts = [_settled(draft) for draft in drafts]
     now_us = services.clock.now_us()
     firsts = _check(services, drafts, uuids, now_us)
     known: dict[int | str | None, Project] = {}
@@ -125,7 +130,7 @@ async def change(
     """
 
     def apply(job: Job, now_us: int) -> Job:
-        draft = edit(job)
+        draft = _settled(edit(job))
         definition = _restarted(job, draft.definition, now_us)
         draft = msgspec.structs.replace(draft, definition=definition)
         (first,) = _check(services, [draft], [job.uuid], now_us, job)
@@ -265,13 +270,17 @@ def _twice(drafts: Sequence[Draft]) -> list[FieldProblem]:
     return problems
 
 
+def _settled(draft: Draft) -> Draft:
+    return msgspec.structs.replace(draft, definition=settle_override(draft.definition))
+
+
 def _reschedules(old: Definition, new: Definition) -> bool:
     return any(getattr(old, name) != getattr(new, name) for name in _SCHEDULE_FIELDS)
 
 
 def _restarted(job: Job, new: Definition, now_us: int) -> Definition:
     """Start a changed one-shot from now: else its one slot counts from the job's creation."""
-    if new.repeat or new.schedule is None or not _reschedules(job.definition, new):
+    if new.repeat or new.active_schedule is None or not _reschedules(job.definition, new):
         return new
     return msgspec.structs.replace(new, start_us=max(now_us, new.start_us or 0))
 
@@ -295,6 +304,21 @@ def _cursor(old: Job, new: Job, first: int | None) -> int | None:
     return min(slots, default=None)
 
 
+def _left_behind(old: Job, new: Job, now_us: int) -> LeftBehind | None:
+    """Account for slots that passed undecided (held, parked, no node) if the cursor moves on."""
+    if new.next_slot_us == old.next_slot_us:
+        return None
+    try:
+        schedule = compile_schedule(old.definition, old.uuid, old.created_us)
+    except ScheduleError:
+        # Quarantined: what it meant to run can't be told.
+        return None
+    reason = "rescheduled" if new.enabled else "disabled"
+    if old.quarantined and not new.quarantined:
+        reason = "quarantined"
+    return leave_behind(old.next_slot_us, schedule, now_us, reason)
+
+
 def _check_version(job: Job, expected: int | None) -> None:
     if expected is not None and job.version != expected:
         raise VersionMismatch(
@@ -313,8 +337,9 @@ async def _swap(
         if changed is job:
             return job
         changed = msgspec.structs.replace(changed, updated_us=now_us)
+        behind = _left_behind(job, changed, now_us)
         try:
-            stored, revoked = await services.store.change_job(changed, job.version, now_us)
+            stored, revoked = await services.store.change_job(changed, job.version, now_us, behind)
         except StoreConflict:
             job = await services.store.get_job(job.id)
             continue

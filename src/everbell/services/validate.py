@@ -8,7 +8,7 @@ import msgspec
 
 from everbell.domain.errors import FieldProblem, RefusedError, ScheduleError, UserError
 from everbell.domain.job import Definition, Retry, compile_schedule
-from everbell.domain.schedule import parse_schedule
+from everbell.domain.schedule import ExclusionError, parse_schedule
 from everbell.services.context import Services
 from everbell.services.validate_action import action_problems
 
@@ -95,29 +95,66 @@ def schedule_problem(
     definition: Definition, uuid: str, created_us: int, now_us: int
 ) -> tuple[int | None, ScheduleError | FieldProblem | None]:
     """Return the first slot after now, or what is wrong with the schedule."""
-    text = definition.schedule
+    text = definition.active_schedule
+    name = "/schedule" if definition.override is None else "/override"
     if text is None:
-        return None, zone_problem(definition.timezone)
-    if not text.strip() or len(text) > MAX_SCHEDULE:
-        hint = "such as '*/5 * * * *' or '@every 10m'; null for jobs that only a trigger starts"
-        length = f"is {len(text)} characters long" if text.strip() else "is empty"
-        return None, FieldProblem("/schedule", length, hint=hint, code="invalid_schedule")
+        return None, zone_problem(definition.timezone) or _exclude_problem(definition)
+    for pointer, one in (("/schedule", definition.schedule), ("/override", definition.override)):
+        if one is not None and (not one.strip() or len(one) > MAX_SCHEDULE):
+            hint = "such as '*/5 * * * *' or '@every 10m'; null for jobs that only a trigger starts"
+            length = f"is {len(one)} characters long" if one.strip() else "is empty"
+            return None, FieldProblem(pointer, length, hint=hint, code="invalid_schedule")
+    pointer = "/schedule"
     try:
+        if definition.override is not None and definition.schedule is not None:
+            # The default must be good too: it counts again once the override is cleared.
+            compile_schedule(msgspec.structs.replace(definition, override=None), uuid, created_us)
+        pointer = name
         schedule = compile_schedule(definition, uuid, created_us)
         first = schedule.next_us(now_us) if schedule is not None else None
     except ScheduleError as error:
-        return None, zone_problem(definition.timezone) or error
+        return None, zone_problem(definition.timezone) or _at(error, pointer)
     if first is None:
-        hint = "give a time in the future, or null for a job that only a trigger starts"
-        message = "has no slot after now: the job would never run"
-        return None, FieldProblem("/schedule", message, hint=hint, code="never_runs")
+        return None, _never_runs(definition, name, uuid, created_us, now_us)
     return first, None
 
 
-def schedule_field(error: ScheduleError) -> FieldProblem:
+def _at(error: ScheduleError, pointer: str) -> ScheduleError:
+    if isinstance(error, ExclusionError):
+        pointer = f"/exclude/{error.index}"
+    error.problems = (schedule_field(error, pointer),)
+    return error
+
+
+def _exclude_problem(definition: Definition) -> ScheduleError | None:
+    """Return what is wrong with exclusions that wait for a schedule."""
+    try:
+        parse_schedule("@hourly", definition.timezone, exclude=definition.exclude)
+    except ScheduleError as error:
+        return _at(error, "/schedule")
+    return None
+
+
+def _never_runs(
+    definition: Definition, pointer: str, uuid: str, created_us: int, now_us: int
+) -> FieldProblem:
+    hint = "give a time in the future, or null for a job that only a trigger starts"
+    message = "has no slot after now: the job would never run"
+    if definition.exclude:
+        free = msgspec.structs.replace(definition, exclude=())
+        schedule = compile_schedule(free, uuid, created_us)
+        if schedule is not None and schedule.next_us(now_us) is not None:
+            pointer, message = "/exclude", "leaves no slot after now: the job would never run"
+            hint = "shorten the exclusions, or change the schedule"
+    return FieldProblem(pointer, message, hint=hint, code="never_runs")
+
+
+def schedule_field(error: ScheduleError, pointer: str = "/schedule") -> FieldProblem:
     """Return a schedule's error as the problem of a field, with the position in words."""
+    if error.problems:
+        return error.problems[0]
     message = f"{error.message} (at position {error.position})"
-    return FieldProblem("/schedule", message, hint=error.hint, code=error.code)
+    return FieldProblem(pointer, message, hint=error.hint, code=error.code)
 
 
 def zone_problem(timezone: str) -> FieldProblem | None:

@@ -8,6 +8,7 @@ rules in docs/reference/cron-dialect.md.
 from __future__ import annotations
 
 from everbell.domain.schedule.base import NaiveDatetimeError, Schedule
+from everbell.domain.schedule.exclude import ExclusionError
 from everbell.domain.schedule.parse import parse_schedule
 
-__all__ = ["NaiveDatetimeError", "Schedule", "parse_schedule"]
+__all__ = ["ExclusionError", "NaiveDatetimeError", "Schedule", "parse_schedule"]

@@ -85,6 +85,10 @@ class Schedule(ABC):
     def lint(self) -> list[str]:
         """Warnings about texts that are legal and often not what was meant."""
 
+    def rule(self) -> tuple[Any, ...]:
+        """What decides the slots, whatever the words: equal rules have equal slots."""
+        return self._key
+
     def slots_us(self, after_us: int, limit: int, until_us: int | None = None) -> list[int]:
         """Up to ``limit`` slots strictly after one instant and not later than another."""
         found: list[int] = []

@@ -20,6 +20,10 @@ class ClockTimes(ABC):
     last: int
 
     @abstractmethod
+    def rule(self) -> tuple[int, ...]:
+        """The same for equal sets: the three masks if it is a product of such, else its members."""
+
+    @abstractmethod
     def at_or_after(self, second: int) -> int:
         """The first member at or after a second of the day, or -1."""
 
@@ -37,6 +41,16 @@ class ListTimes(ClockTimes):
         self.times = times
         self.first = times[0]
         self.last = times[-1]
+
+    def rule(self) -> tuple[int, ...]:
+        """The three masks if the list is a product of such, else its members."""
+        hours = minutes = seconds = 0
+        for time in self.times:
+            hours |= 1 << time // 3600
+            minutes |= 1 << time // 60 % 60
+            seconds |= 1 << time % 60
+        full = seconds.bit_count() * minutes.bit_count() * hours.bit_count()
+        return (seconds, minutes, hours) if full == len(self.times) else (-1, *self.times)
 
     def at_or_after(self, second: int) -> int:
         """The first member at or after a second of the day, or -1."""
@@ -64,6 +78,10 @@ class MaskTimes(ClockTimes):
         self._last_ms = (minutes.bit_length() - 1) * 60 + self._high_s
         self.first = _low(hours) * 3600 + self._first_ms
         self.last = (hours.bit_length() - 1) * 3600 + self._last_ms
+
+    def rule(self) -> tuple[int, ...]:
+        """The three masks."""
+        return (self.seconds, self.minutes, self.hours)
 
     def at_or_after(self, second: int) -> int:
         """The first member at or after a second of the day, or -1."""

@@ -185,22 +185,13 @@ def parse_at(options: Options, rest: str, at: int) -> Schedule:
 
 def _local_instants(options: Options, local_us: int, at: int) -> tuple[int, ...]:
     """The instants at which the zone's clocks show a time: one, two, or none inside a gap."""
-    second = local_us // SECOND_US
-    found = []
-    gap_end = None
-    segment = options.zone.segment(second - 2 * DAY_S)
-    while segment is not None and segment.start <= second + 2 * DAY_S:
-        instant = second - segment.offset
-        if segment.start <= instant < segment.end:
-            found.append(instant * SECOND_US + local_us % SECOND_US)
-        if segment.start + segment.before <= second < segment.start + segment.offset:
-            gap_end = segment.start * SECOND_US
-        segment = options.zone.segment(segment.end)
+    seconds, gap_end = options.zone.instants(local_us // SECOND_US)
+    found = [one * SECOND_US + local_us % SECOND_US for one in seconds]
     if len(found) > 1 and options.overlap != "both":
         return (found[0] if options.overlap == "first" else found[-1],)
     if not found and gap_end is not None:
         if options.gap:
-            return (gap_end,)
+            return (gap_end * SECOND_US,)
         options.fail(
             at,
             f"this local time does not exist in {options.zone.name}: clocks go forward",

@@ -27,6 +27,10 @@ class EverySchedule(Schedule):
         """The interval in microseconds."""
         return self._interval
 
+    def rule(self) -> tuple[Any, ...]:
+        """What decides the slots, whatever the words."""
+        return ("every", self._interval, self._anchor)
+
     def next_us(self, after_us: int) -> int | None:
         """The first slot strictly after an instant; ``None``: beyond the year 9999."""
         interval = self._interval
@@ -60,6 +64,10 @@ class AtSchedule(Schedule):
     ) -> None:
         super().__init__(*identity)
         self._instants = instants_us
+
+    def rule(self) -> tuple[Any, ...]:
+        """What decides the slots, whatever the words."""
+        return ("at", self._instants)
 
     def next_us(self, after_us: int) -> int | None:
         """The first instant strictly after another; ``None``: it is over."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 from everbell.domain.errors import ScheduleError
 from everbell.domain.schedule.base import MAX_US, SECOND_US, BoundedSchedule, Schedule
 from everbell.domain.schedule.cron_parse import parse_cron, parse_descriptor
+from everbell.domain.schedule.exclude import Calendar
+from everbell.domain.schedule.excluding import ExcludingSchedule
 from everbell.domain.schedule.fields import WEEKDAYS
 from everbell.domain.schedule.forms import FORMS, parse_at, parse_every
 from everbell.domain.schedule.options import Options
@@ -35,6 +38,7 @@ def parse_schedule(  # noqa: PLR0913  (the public face: everything that decides 
     week_start: str = "monday",
     sub_second: bool = False,
     jitter_s: float = 0.0,
+    exclude: Sequence[str] = (),
 ) -> Schedule:
     """Read a schedule text. Equal arguments give the same object (cached).
 
@@ -55,6 +59,8 @@ def parse_schedule(  # noqa: PLR0913  (the public face: everything that decides 
         week_start: first day of the week, for ``weekly``.
         sub_second: allow intervals below one second.
         jitter_s: move every slot by a stable amount in ``[0, jitter_s)`` seconds.
+        exclude: dates, ranges and windows without slots, on the clock of the schedule's zone:
+            ``2026-12-25``, ``--12-25``, ``--12-24..--01-06``, ``sat,sun 22:00-06:00``.
 
     Raises:
         ScheduleError: with text, position and hint.
@@ -67,13 +73,16 @@ def parse_schedule(  # noqa: PLR0913  (the public face: everything that decides 
         anchor_us = None
     return _parse(
         text, tz, anchor_us, start_us, end_us, dst_gap, dst_overlap, hash_key, week_start,
-        sub_second, jitter_s,
+        sub_second, jitter_s, tuple(exclude),
     )  # fmt: skip
 
 
 @lru_cache(maxsize=8192)
 def _parse(*key: Any) -> Schedule:
-    text, tz, anchor_us, start_us, end_us, gap, overlap, hash_key, week_start, sub, jitter = key
+    # fmt: off
+    (text, tz, anchor_us, start_us, end_us, gap, overlap, hash_key, week_start, sub, jitter,
+     exclude) = key
+    # fmt: on
     _check_text(text)
     _choice(gap, "dst_gap", ("run_after", "skip"))
     _choice(overlap, "dst_overlap", ("first", "second", "both"))
@@ -92,10 +101,10 @@ def _parse(*key: Any) -> Schedule:
     )
     schedule = _body(options, body, at)
     shift_us = _shift(jitter, hash_key or text)
-    if start_us is None and end_us is None and not shift_us:
-        return schedule
-    _check_bounds(start_us, end_us)
-    return BoundedSchedule(schedule, start_us=start_us, end_us=end_us, shift_us=shift_us)
+    if start_us is not None or end_us is not None or shift_us:
+        _check_bounds(start_us, end_us)
+        schedule = BoundedSchedule(schedule, start_us=start_us, end_us=end_us, shift_us=shift_us)
+    return ExcludingSchedule(schedule, Calendar(exclude, options.zone)) if exclude else schedule
 
 
 def _body(options: Options, body: str, at: int) -> Schedule:

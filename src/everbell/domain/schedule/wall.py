@@ -66,6 +66,11 @@ class WallSchedule(Schedule):
         self._month = days.window(0)
         self._window = (0, 0, 0)
 
+    def rule(self) -> tuple[Any, ...]:
+        """What decides the slots, whatever the words."""
+        dst = (self._gap, self._both, self._second)
+        return ("wall", self._tz, self._days.rule, self._times.rule(), dst)
+
     def describe(self) -> str:
         """The schedule in English words."""
         return f"{self._words()} ({self._tz})"

@@ -61,6 +61,23 @@ class Zone:
                 return segment
         return segments[-1]
 
+    def instants(self, local_s: int) -> tuple[list[int], int | None]:
+        """The instants (epoch seconds) at which clocks show a local second: one, two or none.
+
+        None inside a gap: then the second value is the first instant after it.
+        """
+        found: list[int] = []
+        gap_end = None
+        segment = self.segment(local_s - 2 * DAY_S)
+        while segment is not None and segment.start <= local_s + 2 * DAY_S:
+            at = local_s - segment.offset
+            if segment.start <= at < segment.end:
+                found.append(at)
+            if segment.start + segment.before <= local_s < segment.start + segment.offset:
+                gap_end = segment.start
+            segment = self.segment(segment.end)
+        return found, gap_end
+
     def transitions(self, first_year: int, last_year: int) -> list[Segment]:
         """The segments that begin with a change of offset, for lint and explanations."""
         found: list[Segment] = []
