@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from everbell.domain.decision import LeftBehind
 from everbell.domain.errors import (
     ConflictError,
     FieldProblem,
@@ -18,7 +17,6 @@ from everbell.domain.errors import (
     ValidationError,
 )
 from everbell.domain.job import Definition, Job, compile_schedule, settle_override
-from everbell.domain.planner import leave_behind
 from everbell.domain.records import Project
 from everbell.ports.observer import Change
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
@@ -304,21 +302,6 @@ def _cursor(old: Job, new: Job, first: int | None) -> int | None:
     return min(slots, default=None)
 
 
-def _left_behind(old: Job, new: Job, now_us: int) -> LeftBehind | None:
-    """Account for slots that passed undecided (held, parked, no node) if the cursor moves on."""
-    if new.next_slot_us == old.next_slot_us:
-        return None
-    try:
-        schedule = compile_schedule(old.definition, old.uuid, old.created_us)
-    except ScheduleError:
-        # Quarantined: what it meant to run can't be told.
-        return None
-    reason = "rescheduled" if new.enabled else "disabled"
-    if old.quarantined and not new.quarantined:
-        reason = "quarantined"
-    return leave_behind(old.next_slot_us, schedule, now_us, reason)
-
-
 def _check_version(job: Job, expected: int | None) -> None:
     if expected is not None and job.version != expected:
         raise VersionMismatch(
@@ -337,9 +320,8 @@ async def _swap(
         if changed is job:
             return job
         changed = msgspec.structs.replace(changed, updated_us=now_us)
-        behind = _left_behind(job, changed, now_us)
         try:
-            stored, revoked = await services.store.change_job(changed, job.version, now_us, behind)
+            stored, revoked = await services.store.change_job(changed, job.version, now_us)
         except StoreConflict:
             job = await services.store.get_job(job.id)
             continue
