@@ -89,6 +89,10 @@ class Schedule(ABC):
         """What decides the slots, whatever the words: equal rules have equal slots."""
         return self._key
 
+    def core(self) -> tuple[Schedule, int]:
+        """What lies under bounds, jitter and exclusions, and how far its slots are moved (us)."""
+        return self, 0
+
     def slots_us(self, after_us: int, limit: int, until_us: int | None = None) -> list[int]:
         """Up to ``limit`` slots strictly after one instant and not later than another."""
         found: list[int] = []
@@ -155,6 +159,10 @@ class BoundedSchedule(Schedule):
         self._start = start_us
         self._end = end_us
         self._shift = shift_us
+
+    def core(self) -> tuple[Schedule, int]:
+        """What lies under the bounds, and how far its slots are moved (us)."""
+        return self._inner, self._shift
 
     def next_us(self, after_us: int) -> int | None:
         """The first slot strictly after an instant; ``None``: never again."""

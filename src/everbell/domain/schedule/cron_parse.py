@@ -84,6 +84,7 @@ def _wrong_count(options: Options, words: list[tuple[str, int]], at: int) -> Non
 
 def build_cron(options: Options, words: list[tuple[str, int]], whole: str) -> WallSchedule:
     """The schedule of split fields; a missing seconds field is 0, a missing year is ``*``."""
+    six = len(words) == 6
     if len(words) == 5:
         words = [("0", 0), *words]
     parsed = tuple(
@@ -104,7 +105,7 @@ def build_cron(options: Options, words: list[tuple[str, int]], whole: str) -> Wa
         gap=options.gap and not wild,
         overlap="both" if wild else options.overlap,
         words=partial(describe_cron, parsed),
-        lint=partial(lint_cron, parsed),
+        lint=partial(lint_cron, parsed, six=six),
     )
 
 

@@ -23,10 +23,9 @@ class ExcludingSchedule(Schedule):
         self._inner = inner
         self._calendar = calendar
 
-    @property
-    def inner(self) -> Schedule:
-        """The schedule with the excluded slots."""
-        return self._inner
+    def core(self) -> tuple[Schedule, int]:
+        """What lies under the exclusions, and how far its slots are moved (us)."""
+        return self._inner.core()
 
     def next_us(self, after_us: int) -> int | None:
         """The first slot strictly after an instant; ``None``: never again, or not found."""

@@ -211,7 +211,10 @@ class FieldParser:
             number = int(word) if len(word) <= 9 else -1
             if not kind.low <= number <= kind.high:
                 shown = word if len(word) <= 9 else word[:9] + "..."
-                self._fail(index, f"has {shown}", f"use {kind.low} to {kind.high}")
+                hint = f"use {kind.low} to {kind.high}"
+                if kind is WEEKDAY and FIRST_YEAR <= number <= LAST_YEAR:
+                    hint += "; a year needs 7 fields, seconds first: 0 0 12 1 1 ? 2028"
+                self._fail(index, f"has {shown}", hint)
             return number
         if word in kind.names:
             return kind.names[word]

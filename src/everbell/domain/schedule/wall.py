@@ -77,7 +77,22 @@ class WallSchedule(Schedule):
 
     def lint(self) -> list[str]:
         """Warnings about texts that are legal and often not what was meant."""
-        return [*self._lint(), *self._gap_warning()]
+        return [*self._lint(), *self._gap_warning(), *self._overlap_warning()]
+
+    @property
+    def after_gap(self) -> bool:
+        """Whether a time that is left out runs once, right after the gap."""
+        return self._gap
+
+    @property
+    def passes(self) -> str:
+        """Which pass of a repeated hour it runs in: ``first``, ``second`` or ``both``."""
+        return "both" if self._both else "second" if self._second else "first"
+
+    def match_in(self, low: int, high: int) -> int | None:
+        """The first matching local second (as if UTC) in ``[low, high)``."""
+        local = self._local_next(low) if low < high else None
+        return local if local is not None and local < high else None
 
     def next_us(self, after_us: int) -> int | None:
         """The first slot strictly after an instant; ``None``: never again."""
@@ -216,8 +231,22 @@ class WallSchedule(Schedule):
                 return [self._gap_text(local)]
         return []
 
+    def _overlap_warning(self) -> list[str]:
+        """A warning if a slot meets a repeated time within the years 2025 to 2034."""
+        for segment in self._zone.transitions(2025, 2034):
+            overlap = (segment.start + segment.offset, segment.start + segment.before)
+            local = self.match_in(*overlap)
+            # Whoever runs all day long knows that the day has 25 hours.
+            if local is None or (self._both and not self._day_lost(local, overlap)):
+                continue
+            at = datetime.fromtimestamp(local, UTC)
+            what = {"both": "twice", "first": "once, the first time"}.get(self.passes)
+            where = f"{at:%H:%M} occurs twice on {at:%Y-%m-%d} in {self._tz}"
+            return [f"{where} (clocks go back): it runs {what or 'once, the second time'}"]
+        return []
+
     def _day_lost(self, local: int, gap: tuple[int, int]) -> bool:
-        """Whether all matches of a local day lie inside a gap."""
+        """Whether all matches of a local day lie inside a gap, or an overlap."""
         day = local // DAY_S
         before = self._local_previous(gap[0] - 1)
         after = self._local_next(gap[1])

@@ -121,12 +121,26 @@ def test_describe(text, words):
         ("0 0 * * 2/5", "UTC", "includes Sunday"),
         ("* 3 * * *", "UTC", "write 0 as minute"),
         ("every second", "UTC", "is this meant"),
+        ("30 2 * * *", "Europe/Stockholm", "occurs twice on 2025-10-26"),
+        ("*/30 2 * * *", "Europe/Stockholm", "it runs twice"),
+        ("@daily", "America/Havana", "00:00 occurs twice"),
+        ("0 0 1,31 * *", "UTC", "day of month 31 does not exist in every month"),
+        ("0 0 30 2,3 *", "UTC", "day of month 30 does not exist in all of month 2,3"),
+        ("0 0 29 2 *", "UTC", "leap years only"),
+        ("*/5 * * * * *", "UTC", "six fields begin with seconds"),
+        ("0 0 * * 7", "UTC", "7 is Sunday here"),
     ],
 )
 def test_lint(text, tz, warning):
     assert any(warning in one for one in parse_schedule(text, tz).lint())
 
 
-@pytest.mark.parametrize("text", ["*/5 * * * *", "0 9 * * 1-5", "@daily", "0 0 L * *", "@every 5m"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*/5 * * * *", "0 9 * * 1-5", "@daily", "0 0 L * *", "@every 5m", "0 0 31 1,12 *",
+        "0 0 28-31 * *", "0 */5 * * * *", "0 0 12 1 1 ? 2028", "0 0 * * 1#2", "* * * * *",
+    ],
+)  # fmt: skip
 def test_ordinary_texts_give_no_warning(text):
     assert parse_schedule(text, "Europe/Stockholm").lint() == []

@@ -93,6 +93,7 @@ def test_slots(text, expected):
         ("0 0 * * FRI-SUN", 12, "5-7"),
         ("0 0 * * 8", 8, "0 to 7"),
         ("0 0 * * MOO", 8, "SUN to SAT"),
+        ("0 0 1 1 * 2027", 10, "7 fields"),
         ("0 0 0 * *", 4, "1 to 31"),
         ("0 0 30 2 *", 4, "write L"),
         ("0 0 31 2,4,6 *", 4, "write L"),
