@@ -1,0 +1,70 @@
+"""Every command that a page shows is run, and prints what the page says it prints."""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from everbell_docs_pages import PAGES, ROOT, Shell, blocks, differs, steps
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+# `console` is run in an empty directory against real nodes. `console checkout` belongs to a
+# checkout of the sources: its `make` targets must exist (the tests can't run themselves).
+# `console root` changes a system: the page's own test checks what can be checked.
+TOLD = re.compile(r"\s+# exit code (\d+)$")
+
+
+def pages_with(info: str) -> list[Path]:
+    return [p for p in PAGES if any(b.info == info for b in blocks(p, "console"))]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def shown(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", pages_with(""), ids=shown)
+def test_every_command_of_a_page_does_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    home = tmp_path / "reader"
+    home.mkdir()
+    shell = Shell(home, free_port())
+    try:
+        for block in blocks(page, "console"):
+            for step in steps(block) if not block.info else []:
+                told = TOLD.search(step.command)
+                printed, code = shell.run(step.command)
+                where = f"{shown(page)}:{step.line}: $ {step.command}"
+                assert code == (int(told[1]) if told else 0), f"{where}\n" + "\n".join(printed)
+                assert not (why := differs(step.shown, printed)), f"{where}\n{why}"
+    finally:
+        shell.close()
+
+
+@pytest.mark.parametrize("page", pages_with("checkout"), ids=shown)
+def test_what_a_checkout_is_told_to_make_can_be_made(page: Path) -> None:
+    for block in blocks(page, "console"):
+        for step in steps(block) if block.info == "checkout" else []:
+            program, *words = step.command.partition("#")[0].split()
+            if program == "make":
+                done = subprocess.run(
+                    ["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=False
+                )
+                assert done.returncode == 0, f"{step.command}: {done.stderr}"
+            else:
+                assert program in {"export", "cd"}, step.command
+
+
+def test_no_commands_hide_in_blocks_that_are_not_run() -> None:
+    loose = [f"{shown(p)}:{b.line}" for p in PAGES for b in blocks(p, "sh", "bash", "shell")]
+    known = {b.info for p in PAGES for b in blocks(p, "console")}
+    assert loose == []
+    assert known <= {"", "checkout", "root"}
