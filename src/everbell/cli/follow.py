@@ -27,27 +27,46 @@ def follow_run(client: ApiClient, run_id: str, timeout: float | None = None) -> 
     clock = SystemClock()
     end_at = clock.monotonic() + (timeout or 0.0)
     left = None if timeout is None else lambda: end_at - clock.monotonic()
-    attempt = None
+    shown = _Shown()
     try:
         for name, raw in client.events(f"/runs/{seg(run_id)}/output", {"follow": 1}, left):
             if name == "output":
-                attempt = _print_output(json.loads(raw), attempt)
+                shown.add(json.loads(raw))
             elif name == "end":
+                shown.end_line()
                 return verdict(json.loads(raw))
             elif name == "error":
                 raise ApiError(503, json.loads(raw))
     except TimeoutError:
+        shown.end_line()
         say(f"run {run_id} is still at work")
         return EXIT_PENDING
     raise Unreachable("the stream ended before the run did", hint="try again: nothing is lost")
 
 
-def _print_output(data: dict[str, Any], attempt: int | None) -> int:
-    now = int(data.get("attempt") or 1)
-    if attempt is not None and now != attempt:
-        say(f"attempt {now}")
-    click.echo(data.get("text", ""), nl=False, err=data.get("stream") == "stderr")
-    return now
+class _Shown:
+    """What was printed so far: words of ours never continue a line of the run's."""
+
+    def __init__(self) -> None:
+        self._attempt: int | None = None
+        self._open = False
+
+    def add(self, data: dict[str, Any]) -> None:
+        """Print a piece of output; tell where another attempt begins."""
+        now = int(data.get("attempt") or 1)
+        if self._attempt is not None and now != self._attempt:
+            self.end_line()
+            say(f"attempt {now}")
+        self._attempt = now
+        text = str(data.get("text", ""))
+        click.echo(text, nl=False, err=data.get("stream") == "stderr")
+        self._open = not text.endswith("\n") if text else self._open
+
+    def end_line(self) -> None:
+        """End a line that the run left open, on stderr: stdout keeps the run's bytes."""
+        if self._open:
+            say("")
+            self._open = False
 
 
 def verdict(run: dict[str, Any]) -> int:
