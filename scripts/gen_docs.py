@@ -5,6 +5,7 @@
 
 import argparse
 import inspect
+import pkgutil
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -14,6 +15,7 @@ from typing import Any
 import click
 import msgspec
 
+import everbell
 from everbell.domain import errors
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
@@ -91,26 +93,63 @@ def cli_page() -> str:
     return "\n".join(parts)
 
 
+# Problems of single fields inside one answer; the code is in `errors[].code`.
+FIELD_CODES = {
+    "invalid": "a value of the wrong kind or outside its range",
+    "required": "a field that must be given is missing",
+    "unknown_field": "no such field; the hint names the nearest one",
+    "unknown": "a name that nothing has, such as an interpreter",
+    "conflict": "the same name twice in one request",
+    "limit_exceeded": "longer or larger than allowed",
+    "invalid_schedule": "a schedule that can't be read",
+    "invalid_timezone": "no such time zone",
+    "never_runs": "a schedule without any slot in the future",
+    "invalid_config": "a configuration key or value that can't be used",
+    "refused": "an address, program or setting that an executor must not use",
+}
+
+
 def descendants(kind: type[errors.EverbellError]) -> Iterator[type[errors.EverbellError]]:
-    """Yield an error and those below it, depth first, as the module declares them."""
+    """Yield an error and those below it, depth first."""
     yield kind
-    for child in kind.__subclasses__():
-        if child.__module__ == errors.__name__:
-            yield from descendants(child)
+    home = errors.__name__
+    children = [c for c in kind.__subclasses__() if c.__module__.startswith("everbell.")]
+    for child in sorted(children, key=lambda c: c.__module__ != home):
+        yield from descendants(child)
 
 
 def errors_page() -> str:
     """Return every error code with its class, status and meaning."""
+    for module in pkgutil.walk_packages(everbell.__path__, "everbell."):
+        if not module.name.startswith("everbell.testing") and module.name != "everbell.__main__":
+            import_module(module.name)
+    kinds = [k for k in descendants(errors.EverbellError) if "code" in vars(k)]
     rows = [
-        [f"`{k.code}`", f"`{k.__name__}`", str(k.status), one_line(inspect.getdoc(k) or "")]
-        for k in descendants(errors.EverbellError)
+        [
+            f"`{k.code}`",
+            f"`{k.__name__}`",
+            str(k.status),
+            str(exit_code(k)),
+            one_line(inspect.getdoc(k) or ""),
+        ]
+        for k in kinds
     ]
     intro = (
         "# Errors\n\nEvery answer says what, where, why and what next. Programs branch on `code`;\n"
-        "people read the message and the hint.\n"
+        "people read the message and the hint. What the last column means:\n"
+        "[exit codes](reference/exit-codes.md). What to do about those of requests:\n"
+        "[errors of the HTTP API](reference/errors.md).\n"
     )
-    listed = table(["code", "class", "HTTP status", "meaning"], rows)
-    return f"{NOTE}\n{intro}\n{listed}"
+    listed = table(["code", "class", "HTTP status", "exit code", "meaning"], rows)
+    fields = table(["code", "meaning"], [[f"`{c}`", m] for c, m in FIELD_CODES.items()])
+    told = "## Codes of single fields\n\nIn `errors[].code`, one for each wrong field.\n"
+    return f"{NOTE}\n{intro}\n{listed}\n{told}\n{fields}"
+
+
+def exit_code(kind: type[errors.EverbellError]) -> int:
+    """Return the exit code with which the command line reports an error of this class."""
+    code: int = import_module("everbell.cli.base").exit_code(kind)
+    return code
 
 
 def rest_page() -> str:
