@@ -106,7 +106,15 @@ IGNORED: dict[str, str] = {
     "timezoneOffset": "timezoneOffset is ignored: the zone's rules give the offset",
     "startdate": "startdate is ignored: it tells when a job was created (start_at bounds it)",
 }
-SPECIAL = ("script", "interpreter", "retryMax", "retry_max")
+# Two ways to say one thing: times of day, or an interval; default and override.
+EITHER = (
+    ("schedule", "times", "interval"),
+    ("override", "override_times", "override_interval"),
+)
+SPECIAL = (
+    "script", "interpreter", "retryMax", "retry_max",
+    *(name for _, *names in EITHER for name in names),
+)  # fmt: skip
 ALIASES: tuple[str, ...] = (*RENAMED, *CHECKED, *IGNORED, *SPECIAL)
 
 
@@ -129,11 +137,7 @@ def unify(body: dict[str, Any], pointer: str = "") -> Unified:
                 _put(native, given, name, name, _repeat(value) if name == "repeat" else value)
         except ValueError as error:
             problems.append(FieldProblem(f"{pointer}/{name}", str(error)))
-    for fold in (_script, _retry_max):
-        try:
-            fold(body, native, given)
-        except ValueError as error:
-            problems.append(FieldProblem(f"{pointer}/{error.args[1]}", str(error.args[0])))
+    problems += _folded(body, native, given, pointer)
     if problems:
         raise ValidationError(
             f"{problems[0].pointer} {problems[0].message}",
@@ -152,6 +156,66 @@ def _put(native: dict[str, Any], given: dict[str, str], target: str, name: str, 
         raise ValueError(f"says the same as {given[target]!r}: give only one of them")
     native[target] = value
     given[target] = name
+
+
+def _folded(
+    body: dict[str, Any], native: dict[str, Any], given: dict[str, str], pointer: str
+) -> list[FieldProblem]:
+    """Fold names that say a part of something, or one of two ways."""
+    problems: list[FieldProblem] = []
+    for names in EITHER:
+        problems += _either(body, native, given, names, pointer)
+    for fold in (_script, _retry_max):
+        try:
+            fold(body, native, given)
+        except ValueError as error:
+            problems.append(FieldProblem(f"{pointer}/{error.args[1]}", str(error.args[0])))
+    return problems
+
+
+def _either(
+    body: dict[str, Any],
+    native: dict[str, Any],
+    given: dict[str, str],
+    names: tuple[str, str, str],
+    pointer: str,
+) -> list[FieldProblem]:
+    """Fold times or an interval into a schedule; both at once are wrong on both fields."""
+    target, times, interval = names
+    said = [name for name in (times, interval) if body.get(name) is not None]
+    if len(said) == 2:
+        return [
+            FieldProblem(
+                f"{pointer}/{name}",
+                f"and {other} can't both be given",
+                hint="give times, or an interval; set the other to null",
+            )
+            for name, other in ((times, interval), (interval, times))
+        ]
+    named = said or [name for name in (times, interval) if name in body]
+    try:
+        for name in named[:1]:
+            value = body[name]
+            if value is not None:
+                value = _times(value) if name == times else _interval(value)
+            _put(native, given, target, name, value)
+    except ValueError as error:
+        return [FieldProblem(f"{pointer}/{named[0]}", str(error))]
+    return []
+
+
+def _times(value: Any) -> str:
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        value = ",".join(value)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be times of day, such as '02:00,14:30:15'")
+    return f"times {value.strip()}"
+
+
+def _interval(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be MM:SS or HH:MM:SS, such as '05:30'")
+    return f"interval {value.strip()}"
 
 
 def _script(body: dict[str, Any], native: dict[str, Any], given: dict[str, str]) -> None:

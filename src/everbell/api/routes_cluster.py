@@ -16,13 +16,12 @@ from everbell.api.schemas import (
     PreviewIn,
     PreviewOut,
     ReleaseIn,
-    SlotOut,
 )
-from everbell.api.times import iso, iso_in
+from everbell.api.times import parse_iso
 from everbell.domain.errors import FieldProblem, ValidationError
 from everbell.services import holds, nodes
 from everbell.services.context import as_key, missing
-from everbell.services.preview import preview
+from everbell.services.preview import Question, preview
 
 MAX_SLOTS = 100
 
@@ -69,18 +68,29 @@ async def preview_schedule(call: Call) -> Response:
     if not 1 <= given.n <= MAX_SLOTS:
         problem = FieldProblem("/n", f"is {given.n}", hint=f"1 to {MAX_SLOTS}")
         raise ValidationError("n is out of range", problems=(problem,))
-    seen = preview(call.services, given.schedule, given.timezone, given.n)
-    return answer(
-        PreviewOut(
-            schedule=given.schedule,
-            timezone=seen.timezone,
-            description=seen.description,
-            warnings=seen.warnings,
-            next=tuple(
-                SlotOut(at=iso(one) or "", local=iso_in(one, seen.timezone)) for one in seen.slots
-            ),
-        )
+    problems: list[FieldProblem] = []
+
+    def instant(name: str, text: str | None) -> int | None:
+        try:
+            return None if text is None else parse_iso(text)
+        except ValueError as error:
+            problems.append(FieldProblem(f"/{name}", str(error)))
+            return None
+
+    asked = Question(
+        schedule=given.schedule,
+        timezone=given.timezone,
+        count=given.n,
+        after_us=instant("after", given.after),
+        start_us=instant("start_at", given.start_at),
+        end_us=instant("end_at", given.end_at),
+        exclude=given.exclude,
+        dst=given.dst,
+        week_start=given.week_start,
     )
+    if problems:
+        raise ValidationError("a time can't be read", problems=tuple(problems))
+    return answer(views.explained(given.schedule, preview(call.services, asked)))
 
 
 async def health(_: Call) -> Response:

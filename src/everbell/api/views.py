@@ -10,18 +10,23 @@ import msgspec
 from everbell.api.job_input import show_misfire, show_retry
 from everbell.api.schemas import (
     AttemptOut,
+    ClockChangeOut,
     CredentialOut,
     HoldOut,
     JobOut,
     NodeOut,
+    PreviewOut,
     ProjectOut,
     RunOut,
+    SlotOut,
 )
-from everbell.api.times import iso
+from everbell.api.times import iso, iso_in
 from everbell.domain.job import HttpAction, Job
 from everbell.domain.records import Credential, Hold, Node, Project
 from everbell.domain.run import Attempt, Run
+from everbell.domain.schedule.explain import Slot
 from everbell.services.context import Services
+from everbell.services.preview import Preview
 from everbell.services.projects import by_ids
 
 _EVERY = re.compile(r"@every ((?:\d+(?:\.\d+)?(?:h|ms|m|s))+)\Z")
@@ -62,6 +67,34 @@ def credential(it: Credential, secret: str | None = None) -> CredentialOut:
     )
 
 
+def slot(it: Slot, zone: str) -> SlotOut:
+    """Show a planned instant in a zone."""
+    return SlotOut(at=_at(it.at_us), local=iso_in(it.at_us, zone), mark=it.mark, note=it.note)
+
+
+def explained(schedule: str, seen: Preview) -> PreviewOut:
+    """Show a schedule's explanation."""
+    it, zone = seen.explained, seen.timezone
+    return PreviewOut(
+        schedule=schedule,
+        timezone=zone,
+        description=it.words,
+        warnings=it.warnings,
+        next=tuple(slot(one, zone) for one in it.slots),
+        excluded=tuple(slot(one, zone) for one in it.excluded),
+        clock_changes=tuple(
+            ClockChangeOut(
+                at=_at(one.at_us),
+                local=iso_in(one.at_us, zone),
+                before=one.before_s,
+                after=one.after_s,
+                note=one.note,
+            )
+            for one in it.changes
+        ),
+    )
+
+
 def frequency(schedule: str | None) -> float | msgspec.UnsetType:
     """Return the seconds of an ``@every`` schedule."""
     found = _EVERY.match(schedule or "")
@@ -91,6 +124,8 @@ def _job(it: Job, owner: Project | None, last: Run | None, skipped: Run | None) 
         description=what.description,
         schedule=what.schedule,
         spec=what.schedule,
+        override=what.override,
+        exclude=what.exclude,
         timezone=what.timezone,
         start_at=iso(what.start_us),
         end_at=iso(what.end_us),

@@ -113,13 +113,14 @@ def schedule_problem(
         schedule = compile_schedule(definition, uuid, created_us)
         first = schedule.next_us(now_us) if schedule is not None else None
     except ScheduleError as error:
-        return None, zone_problem(definition.timezone) or _at(error, pointer)
+        return None, zone_problem(definition.timezone) or at_field(error, pointer)
     if first is None:
         return None, _never_runs(definition, name, uuid, created_us, now_us)
     return first, None
 
 
-def _at(error: ScheduleError, pointer: str) -> ScheduleError:
+def at_field(error: ScheduleError, pointer: str) -> ScheduleError:
+    """Name the field of a schedule's error: the given one, or the exclusion that is wrong."""
     if isinstance(error, ExclusionError):
         pointer = f"/exclude/{error.index}"
     error.problems = (schedule_field(error, pointer),)
@@ -131,7 +132,7 @@ def _exclude_problem(definition: Definition) -> ScheduleError | None:
     try:
         parse_schedule("@hourly", definition.timezone, exclude=definition.exclude)
     except ScheduleError as error:
-        return _at(error, "/schedule")
+        return at_field(error, "/schedule")
     return None
 
 

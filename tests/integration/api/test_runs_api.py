@@ -253,6 +253,8 @@ async def test_schedules_are_explained_before_they_matter(world):
     assert seen.data["next"][0] == {
         "at": "2026-02-03T01:30:00Z",
         "local": "2026-02-03T02:30:00+01:00",
+        "mark": "",
+        "note": "",
     }
     assert len(seen.data["next"]) == 2
     assert (
