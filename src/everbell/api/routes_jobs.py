@@ -32,12 +32,12 @@ from everbell.api.schemas import (
     RunOut,
     SlotOut,
 )
-from everbell.api.times import iso, iso_in
 from everbell.domain.errors import ConflictError, LimitError, NotFoundError, ValidationError
 from everbell.domain.job import Job
 from everbell.domain.run import RunKey
 from everbell.ports.store import JobFilter
 from everbell.services import holds, idempotency, jobs, projects, runs
+from everbell.services.preview import job_slots
 from everbell.services.validate import Draft
 
 REPLAYED = {"idempotent-replayed": "true"}
@@ -193,9 +193,8 @@ async def next_slots(call: Call) -> Response:
     """Show the next planned instants of a job."""
     job = await _found(call)
     count = call.integer("n", 5, 1, 100)
-    zone = job.definition.timezone
-    slots = jobs.next_slots(call.services, job, count)
-    return answer([SlotOut(at=iso(one) or "", local=iso_in(one, zone)) for one in slots])
+    zone, slots = job_slots(call.services, job, count)
+    return answer([views.slot(one, zone) for one in slots])
 
 
 async def run_job(call: Call) -> Response:

@@ -24,6 +24,19 @@ Count = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": 100})]
 AboveZero = Annotated[float, Meta(description="Seconds", extra_json_schema={"exclusiveMinimum": 0})]
 
 
+When = Annotated[
+    str,
+    Meta(extra_json_schema={"minLength": 1, "maxLength": 1000, "format": "everbell-schedule"}),
+]
+Excluded = Annotated[
+    tuple[Annotated[str, Meta(extra_json_schema={"format": "everbell-exclusion"})], ...],
+    Meta(
+        description="Without slots: 2026-12-25, --12-25, --12-24..--01-06, sat,sun 22:00-06:00",
+        extra_json_schema={"maxItems": 200},
+    ),
+]
+
+
 class In(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of request bodies."""
 
@@ -120,6 +133,8 @@ class JobIn(In, frozen=True, kw_only=True):
     start_at: Time | None = None
     end_at: Time | None = None
     anchor_at: Time | None = None
+    override: When | None = None
+    exclude: Excluded = ()
     repeat: bool = True
     jitter: Seconds = 0.0
     dst: Dst = Dst()
@@ -148,6 +163,8 @@ class JobOut(Out, frozen=True, kw_only=True):
     description: str
     schedule: str | None
     spec: str | None
+    override: str | None
+    exclude: tuple[str, ...]
     timezone: str
     start_at: Time | None
     end_at: Time | None
@@ -265,28 +282,54 @@ class HoldOut(Out, frozen=True, kw_only=True):
 
 
 class PreviewIn(In, frozen=True, kw_only=True):
-    """A schedule to be explained; ``n`` slots, at most 100."""
+    """A schedule to be explained; ``n`` slots (at most 100) after ``after``, or now."""
 
     schedule: str
     timezone: str = "UTC"
     n: Count = 5
+    after: str | None = None
+    start_at: str | None = None
+    end_at: str | None = None
+    exclude: Excluded = ()
+    dst: Dst = Dst()
+    week_start: str = "monday"
 
 
 class SlotOut(Out, frozen=True, kw_only=True):
-    """One planned instant, in UTC and in the schedule's zone."""
+    """One planned instant, in UTC and in the schedule's zone.
+
+    ``mark`` and ``note`` tell what a clock change does to it.
+    """
 
     at: Time
     local: str
+    mark: Literal["", "after_gap", "first_pass", "second_pass"]
+    note: str
+
+
+class ClockChangeOut(Out, frozen=True, kw_only=True):
+    """A change of the zone's clocks (offsets in seconds), and what the schedule does there."""
+
+    at: Time
+    local: str
+    before: int
+    after: int
+    note: str
 
 
 class PreviewOut(Out, frozen=True, kw_only=True):
-    """A schedule in words, its next slots, and what may surprise."""
+    """A schedule in words, its next slots, and what may surprise.
+
+    ``excluded`` holds instants that the exclusions take out, ``clock_changes`` the zone's next two.
+    """
 
     schedule: str | None
     timezone: str
     description: str
     warnings: tuple[str, ...]
     next: tuple[SlotOut, ...]
+    excluded: tuple[SlotOut, ...]
+    clock_changes: tuple[ClockChangeOut, ...]
 
 
 class NodeOut(Out, frozen=True, kw_only=True):

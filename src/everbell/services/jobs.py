@@ -181,22 +181,6 @@ async def delete(
     services.hints.changed(Change(jobs=(job.id,), revoked=revoked.keys))
 
 
-def next_slots(services: Services, job: Job, count: int) -> list[int]:
-    """Return the next planned instants (us) of a job, enabled or not."""
-    schedule = compile_schedule(job.definition, job.uuid, job.created_us)
-    if schedule is None:
-        return []
-    after_us = services.clock.now_us()
-    slots: list[int] = []
-    while len(slots) < count:
-        slot = schedule.next_us(after_us)
-        if slot is None:
-            break
-        slots.append(slot)
-        after_us = slot
-    return slots
-
-
 async def _only_one_named(services: Services, key: int | str) -> Job | None:
     named, total = await services.store.list_jobs(JobFilter(name=str(key)), Page(limit=1))
     if total > 1:
