@@ -19,7 +19,7 @@ RUFF_FLAGS :=
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-setup lint format bench sim sim-soak docs lock clean
+.PHONY: help setup run test test-setup lint format bench sim sim-soak fuzz docs lock clean
 
 help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -57,6 +57,10 @@ sim: setup ## replay one simulated cluster: make sim SEED=42
 
 sim-soak: setup ## simulate many clusters: make sim-soak SEEDS=1-5000
 	$(BIN)/python -m everbell.testing.sim --seeds $(SEEDS) $(ARGS)
+
+fuzz: setup ## fuzz the API for longer: make fuzz EXAMPLES=500 SEED=7
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(SEED) FUZZ_SECONDS=3000 \
+		$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/integration/api/test_fuzz.py
 
 docs: setup ## regenerate the reference pages under docs/
 	$(BIN)/python scripts/gen_docs.py

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from everbell.api.auth import identify
 from everbell.api.bodies import closest
 from everbell.api.call import Call, Endpoint
+from everbell.api.limits import Limits
 from everbell.api.problems import MethodError, answer_error
 from everbell.api.table import ENDPOINTS
 from everbell.domain.errors import NotFoundError, UserError
@@ -37,8 +38,9 @@ def create_app(
     ``ready`` tells why the node can't work, or nothing. ``extra_routes`` come after the API's.
     """
     routes: list[BaseRoute] = []
+    limits = Limits(services.settings.api)
     for path, methods in _by_path().items():
-        endpoint = _dispatcher(services, ready, methods)
+        endpoint = _dispatcher(_World(services, ready, limits), methods)
         for prefix in PREFIXES:
             route = Route(prefix + path, endpoint, include_in_schema=False)
             # Every method: the dispatcher itself refuses, with the methods that are possible.
@@ -66,10 +68,15 @@ def _by_path() -> dict[str, dict[str, Endpoint]]:
     return table
 
 
-def _dispatcher(
-    services: Services, ready: Callable[[], str], methods: dict[str, Endpoint]
-) -> Callable[[Request], Any]:
+class _World(NamedTuple):
+    services: Services
+    ready: Callable[[], str]
+    limits: Limits
+
+
+def _dispatcher(world: _World, methods: dict[str, Endpoint]) -> Callable[[Request], Any]:
     allowed = tuple(sorted(methods))
+    services = world.services
 
     async def dispatch(request: Request) -> Response:
         request_id = _request_id(services, request)
@@ -82,7 +89,7 @@ def _dispatcher(
                     hint=f"possible: {', '.join(allowed)}",
                     suggestions=allowed,
                 )
-            response = await _perform(endpoint, services, ready, request)
+            response = await _perform(endpoint, world, request)
         except ClientDisconnect:
             # Nobody is there to read this; it only ends the request in good order.
             response = answer_error(UserError("the client went away"), _path(request), request_id)
@@ -93,15 +100,15 @@ def _dispatcher(
     return dispatch
 
 
-async def _perform(
-    endpoint: Endpoint, services: Services, ready: Callable[[], str], request: Request
-) -> Response:
-    actor = LOCAL
+async def _perform(endpoint: Endpoint, world: _World, request: Request) -> Response:
+    services, actor = world.services, LOCAL
     if endpoint.scope is not None:
         actor = await identify(services, request)
+        if actor is not LOCAL:
+            world.limits.take(str(actor.credential_id), services.clock.monotonic())
         actor.require(endpoint.scope)
     endpoint.check_query(request)
-    return await endpoint.handler(Call(request, services, actor, ready))
+    return await endpoint.handler(Call(request, services, actor, world.ready, world.limits))
 
 
 def _request_id(services: Services, request: Request) -> str:

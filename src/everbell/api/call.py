@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from everbell.api.bodies import closest, convert, decode, read_body
+from everbell.api.limits import Limits
 from everbell.api.problems import ParameterError, UnknownParameter
 from everbell.api.schemas import PageOut
 from everbell.api.times import parse_iso
@@ -23,6 +25,7 @@ from everbell.services.idempotency import Asked
 T = TypeVar("T", bound=msgspec.Struct)
 DEFAULT_LIMIT = 50
 MAX_OFFSET = 1_000_000
+_TAG = re.compile(r'(?:W/)?(?:"([0-9A-Za-z]{1,64})"|([0-9]{1,18}))\Z')
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Call:
     services: Services
     actor: Actor
     ready: Callable[[], str]
+    limits: Limits
     _raw: bytes | None = None
 
     @property
@@ -53,9 +57,16 @@ class Call:
         """Return a query parameter; an empty one counts as absent."""
         return self.request.query_params.get(name) or None
 
+    def typed(self, name: str) -> str | None:
+        """Return a parameter that is no free text: nothing is no number and no time."""
+        text = self.request.query_params.get(name)
+        if text == "":
+            raise ParameterError(f"{name} is empty", hint="give it a value, or leave it out")
+        return text
+
     def integer(self, name: str, default: int, low: int, high: int) -> int:
         """Return a whole number of the query. Raises ParameterError."""
-        text = self.query(name)
+        text = self.typed(name)
         if text is None:
             return default
         if not text.isascii() or not text.isdigit() or not low <= int(text[:19]) <= high:
@@ -64,7 +75,7 @@ class Call:
 
     def instant(self, name: str) -> int | None:
         """Return an ISO 8601 time of the query, in microseconds. Raises ParameterError."""
-        text = self.query(name)
+        text = self.typed(name)
         if text is None:
             return None
         try:
@@ -75,7 +86,7 @@ class Call:
 
     def flag(self, name: str) -> bool | None:
         """Return a yes or no of the query. Raises ParameterError."""
-        text = (self.query(name) or "").lower()
+        text = (self.typed(name) or "").lower()
         if text in ("1", "true", "yes"):
             return True
         if text in ("0", "false", "no"):
@@ -201,15 +212,26 @@ def etag(version: int) -> dict[str, str]:
     return {"etag": f'"{version}"'}
 
 
-def if_match(request: Request) -> int | None:
-    """Return the version that the caller expects. Raises UserError for an unreadable one."""
-    text = request.headers.get("if-match", "").strip()
-    if text in ("", "*"):
+def tag_of(request: Request) -> str | None:
+    """Return the ETag in If-Match; None = any. Raises UserError for what is none."""
+    text = request.headers.get("if-match")
+    if text is None or text.strip() == "*":
         return None
-    number = text.removeprefix("W/").strip('"')
-    if not number.isascii() or not number.isdigit() or len(number) > 18:
+    found = _TAG.match(text.strip())
+    if not found:
         raise UserError("If-Match can't be read", hint='send the ETag of the last answer, like "3"')
-    return int(number)
+    return found.group(1) or found.group(2)
+
+
+def if_match(request: Request) -> int | None:
+    """Return the version that the caller expects; -1, which none has, for a foreign ETag.
+
+    Raises UserError for what is no ETag.
+    """
+    tag = tag_of(request)
+    if tag is None:
+        return None
+    return int(tag) if tag.isdigit() and len(tag) <= 18 else -1
 
 
 LIMIT = Param(

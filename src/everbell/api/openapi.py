@@ -10,11 +10,10 @@ from typing import Any
 import msgspec
 
 from everbell import __version__
-from everbell.api.aliases import CHECKED, IGNORED, RENAMED
-from everbell.api.call import Endpoint
-from everbell.api.schemas import JobIn, PageOut, Problem
+from everbell.api import openapi_shapes
+from everbell.api.call import Endpoint, Param
+from everbell.api.schemas import PageOut, Problem
 
-_REF = "#/components/schemas/{name}"
 _REASONS = {
     400: "The request can't be read",
     401: "No credential, or a wrong, revoked or expired one",
@@ -26,16 +25,14 @@ _REASONS = {
     413: "Larger than allowed",
     415: "The body is not declared as JSON",
     422: "Fields are wrong; errors names each",
+    429: "Too many requests with this key; Retry-After tells when",
     500: "Something broke inside",
     503: "The store or the engine can't work now; try again",
 }
 _HEADERS = {
     "idempotency-key": "The same key and body again do nothing twice and give the same answer.",
     "if-match": "The ETag of the last answer; 412 if somebody else was faster.",
-    "last-event-id": "Byte offset after which to go on.",
-}
-_HEADER_SHAPES: dict[str, dict[str, Any]] = {
-    "idempotency-key": {"type": "string", "minLength": 1, "maxLength": 255},
+    "last-event-id": "The id of the last event received: attempt, dash, byte offset.",
 }
 _LOGIN: list[dict[str, list[str]]] = [
     {"apiKey": [], "secretKey": []},
@@ -47,9 +44,9 @@ _LOGIN: list[dict[str, list[str]]] = [
 def document(endpoints: Sequence[Endpoint]) -> bytes:
     """Return the description as JSON, indented, in a stable order."""
     types = _types(endpoints)
-    schemas, components = msgspec.json.schema_components(types, ref_template=_REF)
+    schemas, components = msgspec.json.schema_components(types, ref_template=openapi_shapes.REF)
     shapes = dict(zip(map(_type_key, types), schemas, strict=True))
-    _describe_aliases(components)
+    openapi_shapes.complete(components)
     paths: dict[str, dict[str, Any]] = {}
     for one in endpoints:
         paths.setdefault(one.path, {})[one.method.lower()] = _operation(one, shapes)
@@ -100,9 +97,31 @@ def _operation(one: Endpoint, shapes: dict[str, Any]) -> dict[str, Any]:
     if one.body is not None:
         operation["requestBody"] = {
             "required": not one.body_optional,
-            "content": {"application/json": {"schema": shapes[_type_key(one.body)]}},
+            "content": {"application/json": {"schema": _body(one, shapes)}},
         }
     return operation
+
+
+def _body(one: Endpoint, shapes: dict[str, Any]) -> Any:
+    special = {
+        "jobs_create": openapi_shapes.jobs_body,
+        "jobs_replace": openapi_shapes.job_bodies,
+        "jobs_change": openapi_shapes.patch_body,
+    }.get(one.name)
+    return special() if special else shapes[_type_key(one.body)]
+
+
+def _query(param: Param) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "name": param.name,
+        "in": "query",
+        "schema": param.schema,
+        "description": param.meaning,
+    }
+    if param.schema.get("type") == "array":
+        # Words separated by commas.
+        found |= {"style": "form", "explode": False}
+    return found
 
 
 def _parameters(one: Endpoint) -> list[dict[str, Any]]:
@@ -116,15 +135,12 @@ def _parameters(one: Endpoint) -> list[dict[str, Any]]:
         }
         for name in re.findall(r"{(\w+)}", one.path)
     ]
-    found += [
-        {"name": param.name, "in": "query", "schema": param.schema, "description": param.meaning}
-        for param in one.query
-    ]
+    found += [_query(param) for param in one.query]
     found += [
         {
             "name": name,
             "in": "header",
-            "schema": _HEADER_SHAPES.get(name, {"type": "string"}),
+            "schema": openapi_shapes.HEADER_SHAPES[name],
             "description": _HEADERS[name],
         }
         for name in one.headers
@@ -137,10 +153,10 @@ def _responses(one: Endpoint, shapes: dict[str, Any]) -> dict[str, Any]:
     if one.status != 204:
         good["content"] = {one.media: {"schema": _good_schema(one, shapes)}}
         if one.media == "text/plain":
-            good["content"]["text/event-stream"] = {"schema": {"type": "string"}}
+            good["content"]["text/event-stream"] = {"schema": openapi_shapes.EVENT}
     codes = {*one.errors, 400, 500, 503}
     if one.scope is not None:
-        codes |= {401, 403}
+        codes |= {401, 403, 429}
     if one.body is not None:
         codes |= {413, 415, 422}
     problem = {"application/problem+json": {"schema": shapes[_type_key(Problem)]}}
@@ -161,24 +177,6 @@ def _good_schema(one: Endpoint, shapes: dict[str, Any]) -> dict[str, Any]:
     if one.many:
         properties["page"] = shapes[_type_key(PageOut)]
     return {"type": "object", "required": ["data", "success"], "properties": properties}
-
-
-def _describe_aliases(components: dict[str, Any]) -> None:
-    """Tell of the older names that JobIn takes beside its own."""
-    job = components[JobIn.__name__]
-    properties = job["properties"]
-    for name, (target, _) in RENAMED.items():
-        properties[name] = {"description": f"Older name for {target}.", "deprecated": True}
-    for name in CHECKED:
-        properties[name] = {"const": "http", "deprecated": True}
-    for name, note in IGNORED.items():
-        properties[name] = {"description": note, "deprecated": True}
-    properties["script"] = {"type": "string", "description": "Older name for a script action."}
-    properties["interpreter"] = {"type": "string", "description": "Interpreter of script."}
-    properties["retryMax"] = {"type": "integer", "deprecated": True}
-    # An action is required in one of these spellings.
-    job["required"] = [name for name in job.get("required", []) if name != "action"]
-    job["anyOf"] = [{"required": [n]} for n in ("action", "callback_url", "callbackUrl", "script")]
 
 
 def _schemes() -> dict[str, Any]:

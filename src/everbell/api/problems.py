@@ -7,6 +7,7 @@ import logging
 import msgspec
 from starlette.responses import Response
 
+from everbell.api.limits import RateLimited, retry_after
 from everbell.api.schemas import Problem, ProblemField
 from everbell.domain.errors import (
     AuthenticationError,
@@ -37,6 +38,7 @@ TITLES = {
     "unauthenticated": "Who are you?",
     "forbidden": "Not allowed",
     "limit_exceeded": "Too large",
+    "rate_limited": "Too many requests",
     "invalid_config": "The configuration can't be used",
     "store_error": "The store failed",
     "store_unavailable": "The store can't be reached",
@@ -145,6 +147,8 @@ def _headers(error: EverbellError) -> dict[str, str]:
         headers["www-authenticate"] = 'Bearer realm="everbell"'
     if error.status == 503:
         headers["retry-after"] = str(RETRY_AFTER_S)
+    if isinstance(error, RateLimited):
+        headers["retry-after"] = retry_after(error)
     if isinstance(error, MethodError):
         headers["allow"] = ", ".join(error.suggestions)
     return headers

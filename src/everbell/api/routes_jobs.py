@@ -178,7 +178,8 @@ async def disable_job(call: Call) -> Response:
 async def resolve_job(call: Call) -> Response:
     """Put a parked or quarantined job back to work."""
     job = await _found(call)
-    return await _shown(call, await jobs.resolve(call.services, call.actor, job.id))
+    expected = if_match(call.request)
+    return await _shown(call, await jobs.resolve(call.services, call.actor, job.id, expected))
 
 
 async def hold_job(call: Call) -> Response:
@@ -363,7 +364,7 @@ JOB_ROUTES = (
         scope="read",
         answer=list[SlotOut],
         errors=(404,),
-        query=(*_ONE, Param("n", "How many, 1 to 100.", {"type": "integer"})),
+        query=(*_ONE, Param("n", "How many.", {"type": "integer", "minimum": 1, "maximum": 100})),
     ),
     Endpoint(
         method="POST",

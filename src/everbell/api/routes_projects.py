@@ -9,7 +9,17 @@ from starlette.responses import Response
 
 from everbell.api import views
 from everbell.api.bodies import convert, decode
-from everbell.api.call import PAGED, Call, Endpoint, answer, encode, listing, no_content, raw_answer
+from everbell.api.call import (
+    PAGED,
+    Call,
+    Endpoint,
+    answer,
+    encode,
+    listing,
+    no_content,
+    raw_answer,
+    tag_of,
+)
 from everbell.api.schemas import (
     CredentialIn,
     CredentialOut,
@@ -110,11 +120,11 @@ def _tag(it: Project) -> str:
 
 async def _expect(call: Call) -> None:
     """Compare If-Match with the project. Raises VersionMismatch."""
-    text = call.request.headers.get("if-match", "").strip()
-    if text in ("", "*"):
+    tag = tag_of(call.request)
+    if tag is None:
         return
     it = await projects.get(call.services, call.actor, call.key)
-    if text.removeprefix("W/") != _tag(it):
+    if f'"{tag}"' != _tag(it):
         raise VersionMismatch(
             f"project {it.id} is not what it was", hint="read it again, then repeat the change"
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, get_args
 
 from starlette.responses import Response, StreamingResponse
@@ -12,13 +15,14 @@ from everbell.api.call import LIMIT, PROJECT, Call, Endpoint, Param, answer
 from everbell.api.problems import ParameterError
 from everbell.api.schemas import PageOut, RunOut
 from everbell.api.stream import follow, plain
-from everbell.domain.errors import NotFoundError
+from everbell.domain.errors import NotFoundError, UserError
 from everbell.domain.job import Job
 from everbell.domain.run import Run, RunKey, State, Trigger
 from everbell.ports.store import RunFilter
 from everbell.services import jobs, projects, runs
 
 MAX_OFFSET = 1 << 60
+_EVENT_ID = re.compile(r"(?:([0-9]{1,7})-)?([0-9]{1,18})\Z")
 
 
 async def list_runs(call: Call) -> Response:
@@ -47,15 +51,16 @@ async def get_output(call: Call) -> Response:
     attempt = call.integer("attempt", run.attempt, 1, 1_000_000)
     offset = call.integer("offset", 0, 0, MAX_OFFSET)
     events = "text/event-stream" in call.request.headers.get("accept", "")
+    resumed = _last_event(call)
     if call.flag("follow") or (events and call.flag("follow") is not False):
-        resume = call.request.headers.get("last-event-id", "")
-        if resume.isascii() and resume.isdigit() and len(resume) <= 18:
-            offset = int(resume)
         # A given attempt is followed to its end; else all attempts from the current one on.
         only = attempt if call.query("attempt") else None
+        if resumed is not None:
+            attempt, offset = resumed[0] or attempt, resumed[1]
         job = await _job(call, run)
+        call.limits.check_followers()
         return StreamingResponse(
-            follow(call.services, run, job, offset=offset, only=only),
+            _counted(call, follow(call, run, job, start=(attempt, offset), only=only)),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
@@ -64,6 +69,26 @@ async def get_output(call: Call) -> Response:
         media_type="text/plain; charset=utf-8",
         headers={"cache-control": "no-store", "content-security-policy": "sandbox"},
     )
+
+
+async def _counted(call: Call, events: AsyncGenerator[bytes]) -> AsyncIterator[bytes]:
+    with call.limits.following():
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
+
+def _last_event(call: Call) -> tuple[int, int] | None:
+    """Return attempt (0 = not told) and offset of the last event received. Raises UserError."""
+    text = call.request.headers.get("last-event-id")
+    if not text:
+        return None
+    found = _EVENT_ID.match(text)
+    if not found:
+        raise UserError(
+            "Last-Event-ID can't be read", hint="send the id of the last event, like 1-4096"
+        )
+    return int(found.group(1) or 0), int(found.group(2))
 
 
 async def cancel_run(call: Call) -> Response:
@@ -117,7 +142,7 @@ def _words(call: Call, name: str, known: tuple[str, ...]) -> tuple[Any, ...]:
 
 
 def _cursor(call: Call) -> RunKey | None:
-    text = call.query("cursor")
+    text = call.typed("cursor")
     if text is None:
         return None
     try:
@@ -128,21 +153,35 @@ def _cursor(call: Call) -> RunKey | None:
         ) from None
 
 
+def _one_of(words: tuple[str, ...]) -> dict[str, Any]:
+    return {"type": "array", "items": {"enum": list(words)}}
+
+
 _RUN_QUERY = (
     Param("job", "Id or uuid of a job; its name together with project."),
     PROJECT,
-    Param("state", "States, separated by commas."),
-    Param("trigger", "Triggers, separated by commas."),
+    Param("state", "States, separated by commas.", _one_of(get_args(State))),
+    Param("trigger", "Triggers, separated by commas.", _one_of(get_args(Trigger))),
     Param("from", "First slot, ISO 8601.", {"type": "string", "format": "date-time"}),
     Param("to", "Last slot, ISO 8601.", {"type": "string", "format": "date-time"}),
     Param("node", "Id of a node."),
     LIMIT,
-    Param("cursor", "page.next of the answer before."),
+    Param(
+        "cursor",
+        "page.next of the answer before.",
+        {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}(-[0-9A-Za-z]{0,64})?$"},
+    ),
 )
 _OUTPUT_QUERY = (
     Param("follow", "Server-sent events until the run ends.", {"type": "boolean"}),
-    Param("attempt", "Which attempt; default: the last.", {"type": "integer"}),
-    Param("offset", "Bytes to leave out.", {"type": "integer"}),
+    Param(
+        "attempt",
+        "Which attempt; default: the last.",
+        {"type": "integer", "minimum": 1, "maximum": 1_000_000},
+    ),
+    Param(
+        "offset", "Bytes to leave out.", {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET}
+    ),
 )
 RUN_ROUTES = (
     Endpoint(

@@ -13,15 +13,43 @@ from everbell.domain.run import State, Trigger
 
 ActionIn = HttpAction | CommandAction | ScriptAction
 Key = int | str
-Time = Annotated[str, Meta(description="ISO 8601, UTC, ends with Z")]
+Time = Annotated[
+    str, Meta(description="ISO 8601, UTC, ends with Z", extra_json_schema={"format": "date-time"})
+]
 Seconds = Annotated[float, Meta(description="Seconds")]
 
 
-# Told to readers of the reference; checked by the use cases, which say more than a schema can.
-Name = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": 200})]
-Text = Annotated[str, Meta(extra_json_schema={"maxLength": 4000})]
-Count = Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": 100})]
-AboveZero = Annotated[float, Meta(description="Seconds", extra_json_schema={"exclusiveMinimum": 0})]
+def _told(description: str = "", **schema: Any) -> Meta:
+    """Tell readers of the reference; the use cases check, and say more than a schema can."""
+    return Meta(description=description or None, extra_json_schema=schema)
+
+
+_DATES = [{"format": "date-time"}, {"format": "date"}]
+TimeIn = Annotated[str, _told("ISO 8601 with a zone, or a date (midnight UTC)", anyOf=_DATES)]
+Name = Annotated[
+    str, _told("Printable, no space around", minLength=1, maxLength=200, format="everbell-name")
+]
+Label = Annotated[str, _told("Printable, no space around", maxLength=200, format="everbell-name")]
+Text = Annotated[str, _told(maxLength=4000, format="everbell-text")]
+Reason = Annotated[str, _told(maxLength=1000, format="everbell-text")]
+Cron = Annotated[
+    str, _told("See the cron dialect", minLength=1, maxLength=1000, format="everbell-schedule")
+]
+Zone = Annotated[str, _told("IANA name", minLength=1, maxLength=100, format="everbell-timezone")]
+Tag = Annotated[str, _told(minLength=1, maxLength=64, format="everbell-name")]
+Count = Annotated[int, _told(minimum=1, maximum=100)]
+Jitter = Annotated[float, _told("Seconds", minimum=0, maximum=86_400)]
+Window = Annotated[float, _told("Seconds", minimum=0, maximum=316_224_000)]
+CatchUp = Annotated[int, _told(minimum=1, maximum=10_000)]
+Retries = Annotated[int, _told(minimum=0, maximum=100)]
+RetryDelay = Annotated[float, _told("Seconds", minimum=0, maximum=604_800)]
+RetryCap = Annotated[float, _told("Seconds", minimum=0, maximum=2_678_400)]
+Factor = Annotated[float, _told(minimum=1, maximum=100)]
+Share = Annotated[float, _told(minimum=0, maximum=1)]
+Parallel = Annotated[int, _told(minimum=1, maximum=1000)]
+Timeout = Annotated[float, _told("Seconds", exclusiveMinimum=0, maximum=2_678_400)]
+Grace = Annotated[float, _told("Seconds", minimum=0, maximum=2_592_000)]
+Lifetime = Annotated[float, _told("Seconds", minimum=1, maximum=3_162_240_000)]
 
 
 When = Annotated[
@@ -55,8 +83,8 @@ class ProjectIn(In, frozen=True, kw_only=True):
 class ProjectPatch(In, frozen=True, kw_only=True):
     """What to change of a project."""
 
-    name: str | None = None
-    description: str | None = None
+    name: Name | None = None
+    description: Text | None = None
 
 
 class ProjectOut(Out, frozen=True, kw_only=True):
@@ -73,17 +101,17 @@ class ProjectOut(Out, frozen=True, kw_only=True):
 class CredentialIn(In, frozen=True, kw_only=True):
     """A credential to be made. ``expires_in`` is in seconds."""
 
-    name: str = ""
-    scopes: tuple[Scope, ...] = ("read", "run", "write")
+    name: Label = ""
+    scopes: Annotated[tuple[Scope, ...], _told(minItems=1)] = ("read", "run", "write")
     project: Key | None = None
-    expires_at: Time | None = None
-    expires_in: AboveZero | None = None
+    expires_at: TimeIn | None = None
+    expires_in: Lifetime | None = None
 
 
 class RotateIn(In, frozen=True, kw_only=True):
     """How long the old secret stays good, in seconds."""
 
-    grace: Seconds = 86_400.0
+    grace: Grace = 86_400.0
 
 
 class CredentialOut(Out, frozen=True, kw_only=True):
@@ -106,18 +134,18 @@ class MisfireIn(In, frozen=True, kw_only=True):
     """What becomes of slots that no node was there to start; ``window`` in seconds."""
 
     policy: Literal["skip", "latest", "all"] = "latest"
-    window: Seconds = 3600.0
-    max_catch_up: int = 100
+    window: Window = 3600.0
+    max_catch_up: CatchUp = 100
 
 
 class RetryIn(In, frozen=True, kw_only=True):
     """Further attempts; ``delay`` and ``cap`` in seconds."""
 
-    max: int = 0
-    delay: Seconds = 1.0
-    multiplier: float = 1.0
-    cap: Seconds = 3600.0
-    jitter: float = 0.0
+    max: Retries = 0
+    delay: RetryDelay = 1.0
+    multiplier: Factor = 1.0
+    cap: RetryCap = 3600.0
+    jitter: Share = 0.0
     on: tuple[Literal["failed", "timed_out"], ...] = ("failed", "timed_out")
 
 
@@ -128,26 +156,26 @@ class JobIn(In, frozen=True, kw_only=True):
     action: ActionIn
     project: Key | None = None
     description: Text = ""
-    schedule: str | None = None
-    timezone: str = "UTC"
-    start_at: Time | None = None
-    end_at: Time | None = None
-    anchor_at: Time | None = None
+    schedule: Cron | None = None
+    timezone: Zone = "UTC"
+    start_at: TimeIn | None = None
+    end_at: TimeIn | None = None
+    anchor_at: TimeIn | None = None
     override: When | None = None
     exclude: Excluded = ()
     repeat: bool = True
-    jitter: Seconds = 0.0
+    jitter: Jitter = 0.0
     dst: Dst = Dst()
     week_start: str = "monday"
     misfire: MisfireIn = MisfireIn()
     overlap: Literal["skip", "queue", "allow", "replace"] = "skip"
-    max_running: int = 1
+    max_running: Parallel = 1
     retry: RetryIn | None = None
-    timeout: AboveZero | None = None
+    timeout: Timeout | None = None
     on_failure: OnFailure = OnFailure()
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
     data: Any = None
-    tags: tuple[str, ...] = ()
+    tags: Annotated[tuple[Tag, ...], _told(maxItems=32)] = ()
     enabled: bool = True
 
 
@@ -246,7 +274,7 @@ class RunOut(Out, frozen=True, kw_only=True):
 class RunNow(In, frozen=True, kw_only=True):
     """Nothing needs to be said; ``reason`` is kept with the run."""
 
-    reason: str = ""
+    reason: Reason = ""
 
 
 class HoldIn(In, frozen=True, kw_only=True):
@@ -255,13 +283,13 @@ class HoldIn(In, frozen=True, kw_only=True):
     scope: Literal["all", "project", "job"]
     target: Key | None = None
     project: Key | None = None
-    reason: str = ""
+    reason: Reason = ""
 
 
 class JobHoldIn(In, frozen=True, kw_only=True):
     """Why the job is held."""
 
-    reason: str = ""
+    reason: Reason = ""
 
 
 class ReleaseIn(In, frozen=True, kw_only=True):
@@ -284,8 +312,8 @@ class HoldOut(Out, frozen=True, kw_only=True):
 class PreviewIn(In, frozen=True, kw_only=True):
     """A schedule to be explained; ``n`` slots (at most 100) after ``after``, or now."""
 
-    schedule: str
-    timezone: str = "UTC"
+    schedule: Cron
+    timezone: Zone = "UTC"
     n: Count = 5
     after: str | None = None
     start_at: str | None = None

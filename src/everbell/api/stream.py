@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import msgspec
 
 from everbell.api import views
+from everbell.api.call import Call
 from everbell.domain.errors import EverbellError
 from everbell.domain.job import Job
 from everbell.domain.run import FINAL, Run
 from everbell.ports.store import OutputChunk
 from everbell.services.context import Services
+from everbell.services.credentials import still_good
 from everbell.services.runs import output
 
 POLL_S = 0.25
+RECHECK_S = 1.0
+"""How long a key that was revoked may still follow."""
+
 KEEP_ALIVE_S = 15.0
 """Proxies cut connections that stay silent; a comment line keeps them."""
 
@@ -34,16 +39,19 @@ async def plain(services: Services, run: Run, attempt: int, offset: int) -> Asyn
 
 
 async def follow(
-    services: Services, run: Run, job: Job | None, *, offset: int, only: int | None
-) -> AsyncIterator[bytes]:
+    call: Call, run: Run, job: Job | None, *, start: tuple[int, int], only: int | None
+) -> AsyncGenerator[bytes]:
     """Yield ``output`` events until the run is final, then one ``end`` event with the run.
 
-    An event's id is the byte offset after it, so that Last-Event-ID resumes without a gap. With
-    a new attempt the offset starts again at 0; ``attempt`` in the data tells.
+    An event's id is the attempt and the byte offset after it, as ``2-4096``: with a new attempt
+    the offset starts again at 0. As Last-Event-ID it resumes without a gap, over retries too;
+    ``start`` is such a pair. ``only`` ends with that attempt. A key that is revoked or expires
+    meanwhile ends the stream with an ``error`` event.
     """
-    attempt, at = only or run.attempt, offset
+    services = call.services
+    attempt, at = start
     decoders = _Decoders()
-    silent_s = 0.0
+    silent_s, unchecked_s = 0.0, 0.0
     # Servers send the headers with the first bytes: do not let the client wait for output.
     yield b": following\n\n"
     try:
@@ -66,6 +74,10 @@ async def follow(
                 yield b": still here\n\n"
             if not wrote:
                 await services.clock.sleep(POLL_S)
+            unchecked_s += POLL_S
+            if unchecked_s >= RECHECK_S:
+                unchecked_s = 0.0
+                await still_good(services, call.actor)
     except EverbellError as error:
         # The answer has begun: say in the stream why it ends.
         yield _event("error", {"code": error.code, "detail": error.message}, None)
@@ -91,7 +103,7 @@ async def _events(
         end = at + len(data)
         text = decoders.decode(chunk.stream, data)
         shown = {"attempt": attempt, "offset": at, "stream": chunk.stream, "text": text}
-        yield _event("output", shown, end), end
+        yield _event("output", shown, f"{attempt}-{end}"), end
 
 
 def _from(chunks: list[OutputChunk], offset: int) -> list[tuple[int, OutputChunk, bytes]]:
@@ -104,6 +116,6 @@ def _from(chunks: list[OutputChunk], offset: int) -> list[tuple[int, OutputChunk
     return fresh
 
 
-def _event(name: str, data: Any, number: int | None) -> bytes:
+def _event(name: str, data: Any, number: str | None) -> bytes:
     head = f"event: {name}\n" + ("" if number is None else f"id: {number}\n")
     return head.encode() + b"data: " + msgspec.json.encode(data) + b"\n\n"

@@ -120,6 +120,14 @@ class Api(Record, frozen=True):
     max_body: Annotated[Positive, doc("Largest request body accepted, in bytes.")] = 8_388_608
     max_batch: Annotated[Positive, doc("Most jobs in one request.")] = 1000
     max_page: Annotated[Positive, doc("Most items in one page.")] = 200
+    max_jobs: Annotated[Positive, doc("Most jobs in one project.")] = 1_000_000
+    rate_limit: Annotated[
+        NotNegative, doc("Requests per second and key that a node grants for long; 0 = no limit.")
+    ] = 1000.0
+    rate_burst: Annotated[Positive, doc("Requests at once that a key may make after a pause.")] = (
+        5000
+    )
+    max_followers: Annotated[Positive, doc("Outputs followed at once on a node.")] = 1000
 
 
 class Log(Record, frozen=True):

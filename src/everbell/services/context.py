@@ -32,7 +32,8 @@ class NoHints:
 class Services:
     """The wiring of all use cases. ``checks`` holds one refusal check per action kind.
 
-    ``secret_key`` keys the hashes of credentials; it never leaves the process.
+    ``secret_key`` keys the hashes of credentials; it never leaves the process. ``counts`` caches
+    when (monotonic, s) a project's jobs were counted, and how many there are at most.
     """
 
     store: Store
@@ -42,6 +43,7 @@ class Services:
     secret_key: bytes
     checks: Mapping[str, Callable[[Action], None]] = field(default_factory=dict)
     hints: Hints = field(default_factory=NoHints)
+    counts: dict[int, tuple[float, int]] = field(default_factory=dict)
 
 
 class Actor(Record, frozen=True, kw_only=True):

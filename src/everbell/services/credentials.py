@@ -78,16 +78,27 @@ async def authenticate(services: Services, key: str, secret: str) -> Actor:
     old = hmac.compare_digest(given, (credential.old_hash if credential else "") or "0" * 64)
     if credential is None or not (current or (old and now_us < credential.old_until_us)):
         raise AuthenticationError(_WRONG, hint=_HINT)
-    if credential.archived:
-        raise AuthenticationError("this API key was revoked", hint="ask an admin for a new one")
-    if credential.expires_us is not None and credential.expires_us <= now_us:
-        raise AuthenticationError("this API key has expired", hint="ask an admin for a new one")
+    _check_usable(credential, now_us)
     return Actor(
         name=credential.name or credential.api_key,
         scopes=credential.scopes,
         project_id=credential.project_id,
         credential_id=credential.id,
     )
+
+
+def _check_usable(credential: Credential, now_us: int) -> None:
+    if credential.archived:
+        raise AuthenticationError("this API key was revoked", hint="ask an admin for a new one")
+    if credential.expires_us is not None and credential.expires_us <= now_us:
+        raise AuthenticationError("this API key has expired", hint="ask an admin for a new one")
+
+
+async def still_good(services: Services, actor: Actor) -> None:
+    """Raise AuthenticationError if the actor's key was revoked, or expired, since it came in."""
+    if actor.credential_id:
+        credential = await services.store.get_credential(actor.credential_id)
+        _check_usable(credential, services.clock.now_us())
 
 
 async def get(services: Services, actor: Actor, key: int | str) -> Credential:

@@ -77,6 +77,11 @@ async def _target(
                 "/target", "has no meaning with scope 'all'", hint="leave it out"
             )
             raise ValidationError("the hold can't be stored", problems=(problem,))
+        if project is not None:
+            problem = FieldProblem(
+                "/project", "has no meaning with scope 'all'", hint="leave it out"
+            )
+            raise ValidationError("the hold can't be stored", problems=(problem,))
         return 0
     if target is None:
         problem = FieldProblem("/target", "is missing", hint=f"the {scope}'s id, uuid or name")

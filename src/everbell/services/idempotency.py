@@ -57,8 +57,8 @@ async def plan(services: Services, actor: Actor, asked: Asked, body: bytes, coun
     key = asked.key
     if key is None:
         return fresh
-    if not 0 < len(key) <= MAX_KEY or not key.isprintable():
-        raise UserError("the Idempotency-Key is unusable", hint="1 to 255 printable characters")
+    if not 0 < len(key) <= MAX_KEY or not (key.isascii() and key.isprintable()):
+        raise UserError("the Idempotency-Key is unusable", hint="1 to 255 ASCII characters")
     scope = f"{actor.credential_id} {asked.route}"
     earlier = await services.store.remember(scope, key, msgspec.json.encode(fresh), fresh.slot_us)
     if earlier is None:

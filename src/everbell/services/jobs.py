@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -27,6 +29,9 @@ from everbell.services.validate import Draft, job_problems, schedule_field, sche
 
 TRIES = 5
 """Times that a change without an expected version is tried again when somebody was faster."""
+
+RECOUNT_S = 10.0
+"""How long the number of a project's jobs is known without counting again."""
 
 _SCHEDULE_FIELDS = (
     "schedule",
@@ -76,9 +81,29 @@ async def create(
                 enabled=draft.enabled,
             )
         )
+    await _check_room(services, new)
     stored = await services.store.add_jobs(new, now_us) if new else []
     services.hints.changed(Change(jobs=tuple(job.id for job in stored)))
     return stored
+
+
+async def _check_room(services: Services, new: Sequence[NewJob]) -> None:
+    """Raise LimitError if a project would get more jobs than one may have."""
+    most = services.settings.api.max_jobs
+    adding = Counter(job.project_id for job in new)
+    now_s = services.clock.monotonic()
+    for project_id, count in adding.items():
+        # Counting a large project costs: what this process added since is enough for a while.
+        counted_s, known = services.counts.get(project_id, (-math.inf, 0))
+        if now_s - counted_s > RECOUNT_S or known + count > most:
+            where = JobFilter(project_ids=(project_id,))
+            counted_s, known = now_s, (await services.store.list_jobs(where, Page(limit=1)))[1]
+        if known + count > most:
+            raise LimitError(
+                f"a project would have {known + count} jobs",
+                hint=f"at most {most} (setting api.max_jobs); delete some, or use another project",
+            )
+        services.counts[project_id] = (counted_s, known + count)
 
 
 async def find(
@@ -152,7 +177,9 @@ async def set_enabled(
     return await _swap(services, await find(services, actor, key), apply, expected)
 
 
-async def resolve(services: Services, actor: Actor, key: int | str) -> Job:
+async def resolve(
+    services: Services, actor: Actor, key: int | str, expected: int | None = None
+) -> Job:
     """Put a parked or quarantined job back to work.
 
     A parked job keeps its cursor: the slots that passed are decided by its misfire policy.
@@ -168,7 +195,7 @@ async def resolve(services: Services, actor: Actor, key: int | str) -> Job:
             job, parked="", quarantined="", failures=0, next_slot_us=next_us
         )
 
-    return await _swap(services, await find(services, actor, key), apply, None)
+    return await _swap(services, await find(services, actor, key), apply, expected)
 
 
 async def delete(
@@ -298,9 +325,10 @@ async def _swap(
     services: Services, job: Job, apply: Callable[[Job, int], Job], expected: int | None
 ) -> Job:
     for _ in range(TRIES):
-        _check_version(job, expected)
         now_us = services.clock.now_us()
+        # What is wrong in itself is told first: a precondition only bears on what would be done.
         changed = apply(job, now_us)
+        _check_version(job, expected)
         if changed is job:
             return job
         changed = msgspec.structs.replace(changed, updated_us=now_us)

@@ -1,9 +1,13 @@
 """The ledger over HTTP: run now, list, output, follow, cancel, retry; holds and health."""
 
+import dataclasses
 import json
 
+from everbell.api.app import create_app
+from everbell.config.schema import Api, Settings
 from everbell.domain.run import RunKey
 from everbell.ports.store import Finish, OutputChunk
+from everbell.testing.asgi import AsgiClient
 
 SECOND = 1_000_000
 
@@ -136,9 +140,9 @@ async def test_follow_sends_what_comes_and_ends_with_the_run(world):
     assert got.body.startswith(b": following\n\n")
     seen = events(got.body)
     assert [(name, number) for name, number, _ in seen] == [
-        ("output", "3"),
-        ("output", "5"),
-        ("output", "10"),
+        ("output", "1-3"),
+        ("output", "1-5"),
+        ("output", "1-10"),
         ("end", None),
     ]
     assert "".join(data["text"] for name, _, data in seen if name == "output") == "gründone\n"
@@ -147,6 +151,8 @@ async def test_follow_sends_what_comes_and_ends_with_the_run(world):
         f"/runs/{run.id}/output", headers={"accept": "text/event-stream", "last-event-id": "5"}
     )
     assert [data.get("text") for _, _, data in events(resumed.body)] == ["done\n", None]
+    refused = await world.local.get(f"/runs/{run.id}/output", headers={"last-event-id": "x"})
+    assert refused.status == 400
 
 
 async def test_follow_goes_on_over_a_retry(world):
@@ -168,6 +174,13 @@ async def test_follow_goes_on_over_a_retry(world):
     seen = events(got.body)
     assert [data.get("text") for _, _, data in seen] == ["first", "second", None]
     assert [data["attempt"] for _, _, data in seen] == [1, 2, 2]
+    # Who was cut off inside the first attempt goes on there, then with the second from its start.
+    for last, expected in (("1-2", ["rst", "second"]), ("1-5", ["second"]), ("2-3", ["ond"])):
+        resumed = await world.local.get(
+            f"/runs/{run.id}/output?follow=1", headers={"last-event-id": last}
+        )
+        texts = [data["text"] for name, _, data in events(resumed.body) if name == "output"]
+        assert texts == expected
     shown = (await world.local.get(f"/runs/{run.id}")).data
     assert [one["state"] for one in shown["attempts"]] == ["failed"]
     assert (await world.local.get(f"/runs/{run.id}/output?attempt=1")).body == b"first"
@@ -289,3 +302,39 @@ async def test_projects_are_made_listed_changed_and_removed(world):
     await world.local.post("/projects", {"name": "empty"})
     assert (await world.local.delete("/projects/empty")).status == 204
     assert (await world.local.get("/projects/empty")).status == 404
+
+
+async def test_a_revoked_key_follows_no_longer(world):
+    run = await started(world, await world.job())
+    made = (await world.local.post("/credentials", {})).data
+    client = AsgiClient(
+        world.app, headers={"x-api-key": made["api_key"], "x-secret-key": made["api_secret"]}
+    )
+
+    async def revoke():
+        await world.local.delete(f"/credentials/{made['id']}")
+
+    world.clock.on_sleep = [revoke]
+    got = await client.get(f"/runs/{run.id}/output?follow=1")
+    (name, _, data) = events(got.body)[-1]
+    assert (name, data["code"]) == ("error", "unauthenticated")
+    assert world.clock.naps <= 5
+
+
+async def test_followers_are_bounded_and_their_seats_come_free(world):
+    run = await started(world, await world.job())
+    few = Settings(api=Api(max_followers=1))
+    app = create_app(dataclasses.replace(world.services, settings=few))
+    local = AsgiClient(app, local=True)
+    seen = []
+
+    async def another():
+        seen.append(await local.get(f"/runs/{run.id}/output?follow=1"))
+        await end(world, run)
+
+    world.clock.on_sleep = [another]
+    first = await local.get(f"/runs/{run.id}/output?follow=1")
+    assert first.status == 200
+    assert seen[0].status == 429
+    assert int(seen[0].headers["retry-after"]) >= 1
+    assert (await local.get(f"/runs/{run.id}/output?follow=1")).status == 200
