@@ -41,6 +41,13 @@ class Mark(Record, frozen=True):
     count: int = 1
 
 
+class LeftBehind(Record, frozen=True):
+    """Slots from ``cursor_us`` on that a change of their job leaves behind, each marked."""
+
+    cursor_us: int
+    marks: tuple[Mark, ...]
+
+
 class Decision(Record, frozen=True):
     """What is to become of one due job.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-from everbell.domain.decision import Claim, Decision, DueJob, Mark
+from everbell.domain.decision import Claim, Decision, DueJob, LeftBehind, Mark
+from everbell.domain.errors import LimitError
 from everbell.domain.job import US, Definition, Misfire, Record
 from everbell.domain.run import Trigger
 from everbell.domain.schedule import Schedule
@@ -17,11 +18,19 @@ QUEUE_MAX = 1000
 """Runs of one job that may wait in its queue; further slots are skipped."""
 
 
+LEFT_BEHIND_MAX = 1_000_000
+"""Undecided slots of one job that a change of it can account for at once."""
+
+
 class Limits(Record, frozen=True):
-    """How far ahead slots are claimed, and how late they may be before misfire policy decides."""
+    """How far ahead slots are claimed, and how late they may be before misfire policy decides.
+
+    ``ranges`` False = a row for each slot: the store has rows inside of a range.
+    """
 
     look_ahead_us: int
     grace_us: int
+    ranges: bool = True
 
 
 class Plan(NamedTuple):
@@ -56,9 +65,9 @@ def plan(
     if len(slots) > SLOTS_MAX:
         held = [slot for slot in slots if slot < due.release_until_us and due.release_policy]
         if not held or len(held) == len(slots):
-            return _drop_backlog(due, definition.misfire, slots, now_us, schedule)
+            return _drop_backlog(due, definition.misfire, slots, (now_us, limits.ranges), schedule)
         slots = held
-    fires, marks = _choose(due, definition.misfire, slots, now_us, limits.grace_us)
+    fires, marks = _choose(due, definition.misfire, slots, now_us, limits)
     return _Overlap(due, definition, now_us).settle(slots, fires, marks, schedule)
 
 
@@ -67,13 +76,14 @@ def _slots(cursor_us: int, schedule: Schedule, until_us: int) -> list[int]:
 
 
 def _drop_backlog(
-    due: DueJob, misfire: Misfire, slots: list[int], now_us: int, schedule: Schedule
+    due: DueJob, misfire: Misfire, slots: list[int], at: tuple[int, bool], schedule: Schedule
 ) -> Plan:
     """Give up the oldest part of a backlog that is too long for one pass.
 
     The newest slots that the policy could still run stay undecided for the next pass. Either all
     slots were held or none was.
     """
+    now_us, ranges = at
     released = bool(due.release_policy) and slots[-1] < due.release_until_us
     wanted = QUEUE_MAX if released else max(misfire.max_catch_up, 1)
     keep = min(wanted, SLOTS_MAX // 2)
@@ -81,28 +91,49 @@ def _drop_backlog(
     if not dropped:
         return Plan(None, slots[0])
     if released:
-        marks = _ranges(dropped, "skipped", "held")
+        marks = _marks(dropped, "skipped", "held", ranges=ranges)
     else:
-        marks = _ranges(dropped, "missed", "misfire")
+        marks = _marks(dropped, "missed", "misfire", ranges=ranges)
     return Plan(_decision(due, schedule.next_us(dropped[-1]), [], marks))
 
 
 def _choose(
-    due: DueJob, misfire: Misfire, slots: list[int], now_us: int, grace_us: int
+    due: DueJob, misfire: Misfire, slots: list[int], now_us: int, limits: Limits
 ) -> tuple[list[_Fire], list[Mark]]:
     """Split slots into those to run and those to be marked."""
     held_until = due.release_until_us if due.release_policy else 0
     held = [slot for slot in slots if slot < held_until]
-    overdue = [slot for slot in slots if held_until <= slot < now_us - grace_us]
+    overdue = [slot for slot in slots if held_until <= slot < now_us - limits.grace_us]
     fresh = slots[len(held) + len(overdue) :]
     run_held = _released(due.release_policy, held)
     has_fresh_past = bool(fresh) and fresh[0] <= now_us
     run_late = _caught_up(misfire, overdue, now_us, superseded=has_fresh_past)
     fires = [_Fire(slot, "catch_up") for slot in (*run_held, *run_late)]
     fires += [_Fire(slot, "schedule") for slot in fresh]
-    marks = _ranges(_without(held, run_held), "skipped", "held")
-    marks += _ranges(_without(overdue, run_late), "missed", "misfire")
+    marks = _marks(_without(held, run_held), "skipped", "held", ranges=limits.ranges)
+    marks += _marks(_without(overdue, run_late), "missed", "misfire", ranges=limits.ranges)
     return fires, marks
+
+
+def leave_behind(
+    cursor_us: int | None, schedule: Schedule | None, now_us: int, reason: str, *, ranges: bool
+) -> LeftBehind | None:
+    """Mark the undecided slots up to ``now_us`` of a job that gets another cursor.
+
+    None = there are none. ``ranges`` False = a row for each slot.
+    Raises LimitError if there are more than ``LEFT_BEHIND_MAX`` (``SLOTS_MAX`` without ranges).
+    """
+    if schedule is None or cursor_us is None or cursor_us > now_us:
+        return None
+    most = LEFT_BEHIND_MAX if ranges else SLOTS_MAX
+    slots = [cursor_us, *schedule.slots_us(cursor_us, most, now_us)]
+    if len(slots) > most:
+        raise LimitError(
+            f"more than {most} slots of the job are undecided",
+            hint="release or resolve it first, and let a node account for them",
+        )
+    marks = _marks(slots, "skipped", reason, ranges=ranges)
+    return LeftBehind(cursor_us=cursor_us, marks=tuple(marks))
 
 
 def _without(slots: list[int], taken: list[int]) -> list[int]:
@@ -125,19 +156,14 @@ def _caught_up(misfire: Misfire, overdue: list[int], now_us: int, *, superseded:
     return []
 
 
-def _ranges(slots: list[int], state: Literal["skipped", "missed"], reason: str) -> list[Mark]:
-    """Return a mark per slot, or one for the first and a range for the rest.
-
-    The first slot may have a row already (its claim was withdrawn, yet ran): a range that began
-    there would be swallowed whole by the unique key.
-    """
-    if len(slots) <= SINGLE_ROWS_MAX:
+def _marks(
+    slots: list[int], state: Literal["skipped", "missed"], reason: str, *, ranges: bool
+) -> list[Mark]:
+    """Return a mark per slot, or one for all if they are many."""
+    if len(slots) <= SINGLE_ROWS_MAX or not ranges:
         return [Mark(slot_us=slot, state=state, reason=reason) for slot in slots]
-    first, second = slots[:2]
-    rest = Mark(
-        slot_us=second, state=state, reason=reason, until_us=slots[-1], count=len(slots) - 1
-    )
-    return [Mark(slot_us=first, state=state, reason=reason), rest]
+    whole = Mark(slot_us=slots[0], state=state, reason=reason, until_us=slots[-1], count=len(slots))
+    return [whole]
 
 
 def _decision(

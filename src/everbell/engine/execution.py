@@ -45,7 +45,7 @@ class Tools(NamedTuple):
 
 
 class Live:
-    """A run that is being executed on this node."""
+    """A run that is being executed on this node; ``started_us`` once its executor was called."""
 
     __slots__ = (
         "begun",
@@ -59,10 +59,10 @@ class Live:
         "task",
     )
 
-    def __init__(self, run: Run, sink: CaptureSink, started_us: int) -> None:
+    def __init__(self, run: Run, sink: CaptureSink) -> None:
         self.run = run
         self.sink = sink
-        self.started_us = started_us
+        self.started_us: int | None = None
         self.cancel = asyncio.Event()
         self.reason = ""
         self.begun = False
@@ -129,7 +129,7 @@ class Execution:
                 # An older attempt of it still ends here.
                 behind.append(run)
                 continue
-            live = Live(run, self._tools.new_sink(), self._clock.now_us())
+            live = Live(run, self._tools.new_sink())
             self.live[run.key] = live
             self._idle.clear()
             live.task = loop.create_task(self._perform(live))
@@ -258,6 +258,7 @@ class Execution:
             timeout_s=timeout_s,
             webhook_secret=derive_webhook_secret(self._tools.secret_key, project.uuid),
         )
+        live.started_us = self._clock.now_us()
         try:
             async with asyncio.timeout(timeout_s + OVERRUN_GRACE_S):
                 outcome = await executor.run(work, live.cancel, live.sink)

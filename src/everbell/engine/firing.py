@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from everbell.domain.decision import Decision, DueJob
 from everbell.domain.errors import NotFoundError, StoreUnknownOutcome
 from everbell.domain.job import US
@@ -55,6 +57,7 @@ class Firing(Service):
         self.poll_s = 1.0
         self.may_claim: Callable[[], bool] = lambda: True
         self.returning: set[RunKey] = set()
+        self._one_by_one: set[int] = set()
         self._reconcile = False
         self._backlog = False
 
@@ -136,7 +139,7 @@ class Firing(Service):
         stored = False
         if decisions:
             answers = await self.store.decide(node_id, decisions, self.clock.now_us())
-            stored = self._claimed(node_id, answers)
+            stored = self._claimed(node_id, decisions, answers)
         for job, made in plans:
             if made.replace:
                 await self._replace(job.id)
@@ -174,17 +177,25 @@ class Firing(Service):
         if entry.problem:
             return Plan(_quarantine(job, entry.problem))
         try:
-            return plan(job, entry.job.definition, entry.schedule, now_us, self.limits)
+            limits = self.limits
+            if job.id in self._one_by_one:
+                self._one_by_one.discard(job.id)
+                limits = msgspec.structs.replace(limits, ranges=False)
+            return plan(job, entry.job.definition, entry.schedule, now_us, limits)
         except (ValueError, OverflowError, ArithmeticError) as error:
             log.exception("job %s can't be planned", job.id)
             return Plan(_quarantine(job, f"can't be planned: {error}"))
 
-    def _claimed(self, node_id: str, answers: Iterable[Decided]) -> bool:
+    def _claimed(
+        self, node_id: str, decisions: Iterable[Decision], answers: Iterable[Decided]
+    ) -> bool:
         done = False
         runs: list[Run] = []
-        for answer in answers:
-            done = done or answer.outcome == "done"
+        for decision, answer in zip(decisions, answers, strict=True):
+            done = done or answer.outcome in {"done", "overlaps"}
             runs.extend(answer.runs)
+            if answer.outcome == "overlaps":
+                self._one_by_one.add(decision.job_id)
         self._take(node_id, runs)
         return done
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from everbell.domain.job import US, Record
+from everbell.domain.notice import Moment
 from everbell.domain.records import Node
 from everbell.engine.service import Service
 from everbell.ports.clock import Clock
@@ -164,7 +165,10 @@ class Heartbeat(Service):
 
 
 class Watcher(Service):
-    """Notices within ``period_s`` that another process wrote to the store."""
+    """Notices within ``period_s`` that another process wrote to the store.
+
+    ``looked`` is told of each look, once all that it found was acted on.
+    """
 
     name = "watcher"
 
@@ -181,6 +185,7 @@ class Watcher(Service):
         self._seen: int | None = None
         self._suspected = False
         self.changed: Callable[[], Awaitable[object]] = _nothing
+        self.looked: Callable[[Moment], None] = lambda _: None
 
     def suspect(self) -> None:
         """Look again, although nobody else may have written."""
@@ -189,6 +194,7 @@ class Watcher(Service):
 
     async def step(self) -> float:
         """Compare once."""
+        begun = Moment(self.clock.now_us(), int(self.clock.monotonic() * US))
         counter = await self._store.change_counter()
         if self._suspected or (self._seen is not None and counter != self._seen):
             self._suspected = False
@@ -198,4 +204,5 @@ class Watcher(Service):
                 self._suspected = True
                 raise
         self._seen = counter
+        self.looked(begun)
         return self._period_s

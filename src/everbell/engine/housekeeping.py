@@ -89,12 +89,18 @@ class Reporter(Service):
         live = list(self._execution.live.values())
         for item in live:
             self._execution.flush_output(item)
-        long = [item for item in live if not item.marked and now - item.started_us >= LONG_RUN_US]
+        long = [
+            (item, item.started_us)
+            for item in live
+            if not item.marked
+            and item.started_us is not None
+            and now - item.started_us >= LONG_RUN_US
+        ]
         if long:
             answers = await self._store.mark_running(
-                [(item.run, item.started_us) for item in long], now
+                [(item.run, at_us) for item, at_us in long], now
             )
-            for item, answer in zip(long, answers, strict=True):
+            for (item, _), answer in zip(long, answers, strict=True):
                 item.marked = True
                 if answer == "stale" and item.run.key in self._execution.live:
                     log.warning("run %s has gone on without this node; it is stopped", item.run.id)

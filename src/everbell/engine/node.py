@@ -108,6 +108,8 @@ class NodeEngine:
         self.heartbeat.renewed = self.execution.pump
         self.recovery.may_judge = self.heartbeat.calm
         self.watcher.changed = self._foreign_change
+        self.watcher.looked = self.firing.timers.looked
+        self.firing.timers.doubt = self.watcher.wake
         self.recovery.recovered = self.firing.wake
 
     @property
@@ -289,7 +291,8 @@ def _is_stopped(run: Run, job: Job, holds: Sequence[Hold]) -> bool:
     targets = {"all": 0, "project": job.project_id, "job": job.id}
     if any(hold.target_id == targets[hold.scope] for hold in holds):
         return True
-    return not run.key.trigger_id and (not job.enabled or bool(job.parked))
+    planned = run.trigger != "manual" and run.attempt == 1
+    return planned and (not job.enabled or bool(job.parked))
 
 
 def _defaults(settings: Settings) -> Defaults:

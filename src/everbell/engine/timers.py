@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from everbell.domain.job import US
+from everbell.domain.notice import Moment, surely_claimed
 from everbell.domain.run import Run, RunKey
 from everbell.ports.clock import Clock
 
@@ -16,13 +17,24 @@ RECHECK_S = 1.0
 """The wall clock may jump while a timer runs, so it is read again at least this often."""
 
 
+_Entry = tuple[int, RunKey, int, int]
+"""Due (wall), key, token, and since when the claim is known here (monotonic); microseconds."""
+
+
 class Timers:
-    """Holds runs until they are due by the wall clock, never early, and hands them to ``start``."""
+    """Holds runs until they are due by the wall clock, never early, and hands them to ``start``.
+
+    ``look`` is when the node last looked at what was withdrawn. A run that may have been withdrawn
+    since is kept back, and ``doubt`` called, until ``looked`` tells of the next look.
+    """
 
     def __init__(self, clock: Clock, start: Callable[[list[Run]], None]) -> None:
         self._clock = clock
         self._start = start
-        self._heap: list[tuple[int, RunKey, int]] = []
+        self.look = Moment(0, 0)
+        self.doubt: Callable[[], None] = lambda: None
+        self._heap: list[_Entry] = []
+        self._doubted: list[_Entry] = []
         self._runs: dict[RunKey, Run] = {}
         self._handle: asyncio.TimerHandle | None = None
         self._armed_us = 0
@@ -33,10 +45,20 @@ class Timers:
 
     def add(self, runs: Iterable[Run]) -> None:
         """Take runs; those that are due start in this call."""
+        since_us = self._now().monotonic_us
         for run in runs:
             self._runs[run.key] = run
-            heapq.heappush(self._heap, (run.due_us, run.key, run.token))
+            heapq.heappush(self._heap, (run.due_us, run.key, run.token, since_us))
         self.fire()
+
+    def looked(self, look: Moment) -> None:
+        """Take note that all that was withdrawn before ``look`` was dropped."""
+        self.look = look
+        if self._doubted:
+            for entry in self._doubted:
+                heapq.heappush(self._heap, entry)
+            self._doubted = []
+            self.fire()
 
     def drop(self, keys: Iterable[RunKey]) -> list[Run]:
         """Forget runs and return those that were here."""
@@ -54,17 +76,27 @@ class Timers:
 
     def fire(self) -> None:
         """Start what is due and arm the timer for the next."""
-        now = self._clock.now_us()
+        now = self._now()
         ready: list[Run] = []
-        while self._heap and self._heap[0][0] <= now:
-            _, key, token = heapq.heappop(self._heap)
+        while self._heap and self._heap[0][0] <= now.wall_us:
+            entry = heapq.heappop(self._heap)
+            _, key, token, since_us = entry
             run = self._runs.get(key)
-            if run is not None and run.token == token:
+            if run is None or run.token != token:
+                continue
+            if surely_claimed(run, since_us, self.look, now):
                 del self._runs[key]
                 ready.append(run)
-        self._arm(now)
+            else:
+                self._doubted.append(entry)
+        self._arm(now.wall_us)
+        if self._doubted:
+            self.doubt()
         if ready:
             self._start(ready)
+
+    def _now(self) -> Moment:
+        return Moment(self._clock.now_us(), int(self._clock.monotonic() * US))
 
     def close(self) -> None:
         """Stop the timer; the runs stay listed."""

@@ -15,15 +15,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
-from everbell.domain.decision import Claim, Decision, DueJob, Mark
+from everbell.domain.decision import Claim, Decision, DueJob, LeftBehind, Mark
 from everbell.domain.job import Definition, Job, JobVersion, Record
 from everbell.domain.records import Credential, Hold, Node, Project
 from everbell.domain.run import Attempt, Run, RunKey, State, Trigger
+from everbell.ports.audit import AuditStore
 
 __all__ = [  # noqa: RUF022  (grouped by port)
     "Claim",
     "Decision",
     "DueJob",
+    "LeftBehind",
     "Mark",
     "NewJob",
     "Page",
@@ -97,10 +99,15 @@ class DefinitionStore(Protocol):
     - ``add_jobs`` is all or nothing.
     - ``change_job`` is a compare-and-set on ``version``: StoreConflict if it is not the one given.
       It bumps the version, records a JobVersion and sets the cursor.
-    - A change, disable, hold or delete withdraws claims whose ``due_us`` is after ``now_us``:
-      the runs vanish from the ledger and the cursor goes back to the earliest of them (a change
-      of definition sets the cursor itself). They are returned, so that nodes can drop them.
-      Queued runs of a deleted job go with it.
+    - ``change_job`` writes the marks of ``left_behind`` under the version that it replaces, if
+      the cursor is still the one given there and no range meets rows; StoreConflict if not.
+    - Of a job that is disabled after ``change_job``, queued first attempts that nobody asked for
+      by hand end as ``skipped`` (``disabled``).
+    - A change, disable or hold withdraws claims whose ``due_us`` is after ``now_us + NOTICE_US``
+      (domain.notice): the runs vanish from the ledger and the cursor goes back to the earliest of
+      them (a change of definition, and a disable, set the cursor themselves). They are returned,
+      so that nodes can drop them. Delete withdraws all that is not due. Queued runs of a deleted
+      job go with it.
     - Deleting a job removes its runs, output and versions; the name can be used again.
     - A first attempt of a queued run that was taken before it was due goes back to the queue;
       retries that wait are left, except by delete.
@@ -170,7 +177,13 @@ class DefinitionStore(Protocol):
         """Return jobs in order of id, and how many match in all."""
         ...
 
-    async def change_job(self, job: Job, expected_version: int, now_us: int) -> tuple[Job, Revoked]:
+    async def change_job(
+        self,
+        job: Job,
+        expected_version: int,
+        now_us: int,
+        left_behind: LeftBehind | None = None,
+    ) -> tuple[Job, Revoked]:
         """Store definition, enabled, parked, quarantined, failures and cursor of ``job``."""
         ...
 
@@ -210,10 +223,12 @@ class Decided(Record, frozen=True):
 
     ``done``: stored; ``runs`` are the claims won. ``blocked``: a claim met ``max_active`` runs;
     nothing of this decision was stored. ``stale``: the job was edited, moved, held, disabled or
-    deleted; nothing was stored. A claim whose (job, slot) exists already is left out of ``runs``.
+    deleted; nothing was stored. ``overlaps``: a mark that is a range met rows inside of it; nothing
+    was stored, and the slots need a mark each. A claim whose (job, slot) exists already is left
+    out of ``runs``.
     """
 
-    outcome: Literal["done", "blocked", "stale"]
+    outcome: Literal["done", "blocked", "stale", "overlaps"]
     runs: tuple[Run, ...] = ()
 
 
@@ -279,7 +294,7 @@ class RunStore(Protocol):
     - ``take_queued`` claims up to ``limit`` queued runs with ``due_us <= now_us``, by (due, key),
       of jobs that are not held and have fewer active runs than their definition's ``max_running``
       (no bound for overlap ``allow``); attempt stays, the token is new, the version becomes the
-      job's current one. Of disabled or parked jobs only manual runs are taken.
+      job's current one. Of disabled or parked jobs only manual runs and later attempts are taken.
     - ``finish`` is guarded by (key, attempt, token): a superseded attempt is ``stale``. The same
       finish again is ``stored`` again. A claim withdrawn before its start that ran nevertheless
       is recorded (the ledger tells what happened) unless the slot was claimed anew. With
@@ -288,11 +303,12 @@ class RunStore(Protocol):
     - ``mark_running`` is guarded the same way, and answers in order.
     - ``request_cancel``: queued and not yet due claimed runs are cancelled at once; active ones
       are flagged; final ones are left. Returns the run as it is then.
-    - ``hand_back`` returns claimed, not started runs of a stopping node to the queue.
+    - ``hand_back`` returns claimed, not started runs to the queue; those that ``change_job`` would
+      have ended there (their job was disabled meanwhile) end in the same way.
     - ``orphans`` lists active runs whose node is not alive at ``now_us`` (lease over or unknown).
     - ``recover`` is guarded by (key, attempt, token): state ``queued`` hands the run over under
       attempt + 1 and counts a crash, ``lost`` ends it.
-    - ``still_claimed`` returns those of the (key, token) pairs that are claimed under that token.
+    - ``still_claimed`` returns those of the (key, token) pairs that are active under that token.
     - ``cancel_flags`` returns the node's active runs whose cancel was requested.
     - ``append_output`` ignores chunks that are there already. ``read_output`` returns chunks from
       a byte offset on (the first is cut there), of the attempt given, by offset. Output of a
@@ -353,7 +369,7 @@ class RunStore(Protocol):
         ...
 
     async def still_claimed(self, claims: Sequence[tuple[RunKey, int]]) -> list[RunKey]:
-        """Return the keys that are still claimed under the token given."""
+        """Return the keys that are still active under the token given."""
         ...
 
     async def cancel_flags(self, node: str) -> list[RunKey]:
@@ -399,7 +415,8 @@ class ClusterStore(Protocol):
     - ``heartbeat`` stores the node; False = the node was declared dead, or left: it must drop all
       it holds.
     - ``list_nodes`` is ordered by (name, started). Nodes gone for a day are forgotten by ``prune``.
-    - ``change_counter`` is cheap and differs whenever another process may have written.
+    - ``change_counter`` is cheap and differs whenever another process may have written, or this
+      one called a verb that withdraws claims. It is read after all that was asked for before.
     """
 
     async def heartbeat(self, node: Node) -> bool:
@@ -423,12 +440,12 @@ class ClusterStore(Protocol):
         ...
 
     async def change_counter(self) -> int:
-        """Return a number that changes when somebody else wrote."""
+        """Return a number that tells whether claims must be looked at again."""
         ...
 
 
-class Store(DefinitionStore, RunStore, ClusterStore, Protocol):
-    """All three ports over one engine."""
+class Store(DefinitionStore, RunStore, ClusterStore, AuditStore, Protocol):
+    """All ports over one engine."""
 
     async def close(self) -> None:
         """Let go of files and connections; acknowledged work stays. May be called twice."""

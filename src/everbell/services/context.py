@@ -47,12 +47,17 @@ class Services:
 
 
 class Actor(Record, frozen=True, kw_only=True):
-    """Who asks. ``project_id`` None = every project; else nothing outside of it exists."""
+    """Who asks. ``project_id`` None = every project; else nothing outside of it exists.
+
+    ``address`` and ``request_id`` tell the audit log where a change came from.
+    """
 
     name: str
     scopes: tuple[Scope, ...]
     project_id: int | None = None
     credential_id: int = 0
+    address: str = ""
+    request_id: str = ""
 
     def require(self, scope: Scope) -> None:
         """Raise ForbiddenError unless the actor has the scope (``admin`` has them all)."""

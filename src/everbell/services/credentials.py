@@ -18,6 +18,7 @@ from everbell.domain.records import SCOPES, Credential, Scope
 from everbell.domain.secrets import hash_secret
 from everbell.ports.store import Page
 from everbell.services import projects
+from everbell.services.audit import noted
 from everbell.services.context import Actor, Services, as_key, missing
 from everbell.services.ids import api_key, api_secret, uuid7
 from everbell.services.validate import name_problems
@@ -63,7 +64,8 @@ async def create(
         created_us=now_us,
         expires_us=expires_us,
     )
-    return await services.store.add_credential(credential), secret
+    store = noted(services, actor, "credential.create")
+    return await store.add_credential(credential), secret
 
 
 async def authenticate(services: Services, key: str, secret: str) -> Actor:
@@ -140,11 +142,12 @@ async def rotate(
         old_hash=credential.secret_hash if grace_s else "",
         old_until_us=services.clock.now_us() + int(grace_s * US) if grace_s else 0,
     )
-    return await services.store.change_credential(changed), secret
+    store = noted(services, actor, "credential.rotate", credential)
+    return await store.change_credential(changed), secret
 
 
 async def revoke(services: Services, actor: Actor, key: int | str) -> Credential:
     """Archive the credential: neither of its secrets opens anything from now on."""
     credential = await get(services, actor, key)
     changed = msgspec.structs.replace(credential, archived=True, old_hash="", old_until_us=0)
-    return await services.store.change_credential(changed)
+    return await noted(services, actor, "credential.revoke", credential).change_credential(changed)

@@ -8,6 +8,7 @@ from everbell.domain.errors import FieldProblem, NotFoundError, ValidationError
 from everbell.domain.records import Hold
 from everbell.ports.observer import Change
 from everbell.services import jobs, projects
+from everbell.services.audit import noted
 from everbell.services.context import Actor, Services, missing
 
 MAX_REASON = 1_000
@@ -40,7 +41,8 @@ async def add(
         who=actor.name,
         created_us=services.clock.now_us(),
     )
-    stored, revoked = await services.store.add_hold(hold)
+    store = noted(services, actor, "hold.create", project_id=await _project_of(services, hold))
+    stored, revoked = await store.add_hold(hold)
     touched = (target_id,) if scope == "job" else ()
     services.hints.changed(Change(jobs=touched, revoked=revoked.keys))
     return stored
@@ -58,7 +60,11 @@ async def release(services: Services, actor: Actor, hold_id: int, choice: Choice
         raise missing("hold", hold_id)
     if holds[hold_id].scope == "all":
         actor.require_all_projects("release a hold of all projects")
-    hold = await services.store.release(hold_id, choice, services.clock.now_us())
+    it = holds[hold_id]
+    store = noted(
+        services, actor, f"hold.release.{choice}", it, project_id=await _project_of(services, it)
+    )
+    hold = await store.release(hold_id, choice, services.clock.now_us())
     services.hints.changed(Change(jobs=(hold.target_id,) if hold.scope == "job" else ()))
     return hold
 
@@ -89,6 +95,13 @@ async def _target(
     if scope == "project":
         return (await projects.get(services, actor, target)).id
     return (await jobs.find(services, actor, target, project)).id
+
+
+async def _project_of(services: Services, hold: Hold) -> int | None:
+    if hold.scope == "job":
+        found = await services.store.get_jobs([hold.target_id])
+        return found[0].project_id if found else None
+    return hold.target_id if hold.scope == "project" else None
 
 
 async def _sees(services: Services, actor: Actor, hold: Hold) -> bool:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
+from everbell.domain.decision import LeftBehind
 from everbell.domain.errors import (
     ConflictError,
     FieldProblem,
@@ -19,10 +21,12 @@ from everbell.domain.errors import (
     ValidationError,
 )
 from everbell.domain.job import Definition, Job, compile_schedule, settle_override
+from everbell.domain.planner import leave_behind
 from everbell.domain.records import Project
 from everbell.ports.observer import Change
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
 from everbell.services import projects
+from everbell.services.audit import noted
 from everbell.services.context import Actor, Services, VersionMismatch, as_key, missing
 from everbell.services.ids import uuid7
 from everbell.services.validate import Draft, job_problems, schedule_field, schedule_problem
@@ -48,6 +52,12 @@ _SCHEDULE_FIELDS = (
 )
 
 Edit = Callable[[Job], Draft]
+
+
+class _Asked(NamedTuple):
+    actor: Actor
+    what: str
+    expected: int | None
 
 
 async def create(
@@ -82,7 +92,8 @@ async def create(
             )
         )
     await _check_room(services, new)
-    stored = await services.store.add_jobs(new, now_us) if new else []
+    store = noted(services, actor, "job.create")
+    stored = await store.add_jobs(new, now_us) if new else []
     services.hints.changed(Change(jobs=tuple(job.id for job in stored)))
     return stored
 
@@ -160,7 +171,8 @@ async def change(
         changed = msgspec.structs.replace(job, definition=definition, enabled=draft.enabled)
         return msgspec.structs.replace(changed, next_slot_us=_cursor(job, changed, first))
 
-    return await _swap(services, await find(services, actor, key), apply, expected)
+    asked = _Asked(actor, "job.change", expected)
+    return await _swap(services, asked, await find(services, actor, key), apply)
 
 
 async def set_enabled(
@@ -174,7 +186,9 @@ async def set_enabled(
         next_us = _first_slot(job, now_us) if enabled else None
         return msgspec.structs.replace(job, enabled=enabled, next_slot_us=next_us)
 
-    return await _swap(services, await find(services, actor, key), apply, expected)
+    what = "job.enable" if enabled else "job.disable"
+    asked = _Asked(actor, what, expected)
+    return await _swap(services, asked, await find(services, actor, key), apply)
 
 
 async def resolve(
@@ -195,7 +209,8 @@ async def resolve(
             job, parked="", quarantined="", failures=0, next_slot_us=next_us
         )
 
-    return await _swap(services, await find(services, actor, key), apply, expected)
+    asked = _Asked(actor, "job.resolve", expected)
+    return await _swap(services, asked, await find(services, actor, key), apply)
 
 
 async def delete(
@@ -204,7 +219,8 @@ async def delete(
     """Delete a job with its runs. Raises NotFoundError, VersionMismatch."""
     job = await find(services, actor, key)
     _check_version(job, expected)
-    revoked = await services.store.delete_job(job.id, services.clock.now_us())
+    store = noted(services, actor, "job.delete", job, target=job.id, project_id=job.project_id)
+    revoked = await store.delete_job(job.id, services.clock.now_us())
     services.hints.changed(Change(jobs=(job.id,), revoked=revoked.keys))
 
 
@@ -313,6 +329,21 @@ def _cursor(old: Job, new: Job, first: int | None) -> int | None:
     return min(slots, default=None)
 
 
+def _left_behind(old: Job, new: Job, now_us: int, *, ranges: bool) -> LeftBehind | None:
+    """Account for slots that passed undecided (held, parked, no node) if the cursor moves on."""
+    if not old.enabled or new.next_slot_us == old.next_slot_us:
+        return None
+    try:
+        schedule = compile_schedule(old.definition, old.uuid, old.created_us)
+    except ScheduleError:
+        # Quarantined: what it meant to run can't be told.
+        return None
+    reason = "rescheduled" if new.enabled else "disabled"
+    if old.quarantined and not new.quarantined:
+        reason = "quarantined"
+    return leave_behind(old.next_slot_us, schedule, now_us, reason, ranges=ranges)
+
+
 def _check_version(job: Job, expected: int | None) -> None:
     if expected is not None and job.version != expected:
         raise VersionMismatch(
@@ -322,18 +353,20 @@ def _check_version(job: Job, expected: int | None) -> None:
 
 
 async def _swap(
-    services: Services, job: Job, apply: Callable[[Job, int], Job], expected: int | None
+    services: Services, asked: _Asked, job: Job, apply: Callable[[Job, int], Job]
 ) -> Job:
-    for _ in range(TRIES):
+    for tried in range(TRIES):
         now_us = services.clock.now_us()
         # What is wrong in itself is told first: a precondition only bears on what would be done.
         changed = apply(job, now_us)
-        _check_version(job, expected)
+        _check_version(job, asked.expected)
         if changed is job:
             return job
         changed = msgspec.structs.replace(changed, updated_us=now_us)
+        behind = _left_behind(job, changed, now_us, ranges=not tried)
         try:
-            stored, revoked = await services.store.change_job(changed, job.version, now_us)
+            store = noted(services, asked.actor, asked.what, job)
+            stored, revoked = await store.change_job(changed, job.version, now_us, behind)
         except StoreConflict:
             job = await services.store.get_job(job.id)
             continue

@@ -7,6 +7,7 @@ import msgspec
 from everbell.domain.errors import ConflictError, ForbiddenError, NotFoundError, ValidationError
 from everbell.domain.records import Project
 from everbell.ports.store import Page
+from everbell.services.audit import noted
 from everbell.services.context import Actor, Services, as_key, missing
 from everbell.services.ids import uuid7
 from everbell.services.validate import description_problems, name_problems
@@ -21,7 +22,7 @@ async def create(
     actor.require_all_projects("create projects")
     _check(name, description)
     now_us = services.clock.now_us()
-    return await services.store.add_project(
+    return await noted(services, actor, "project.create").add_project(
         Project(
             id=0,
             uuid=uuid or uuid7(services.clock, services.entropy),
@@ -72,7 +73,7 @@ async def change(
         updated_us=services.clock.now_us(),
     )
     _check(changed.name, changed.description)
-    return await services.store.change_project(changed)
+    return await noted(services, actor, "project.change", project).change_project(changed)
 
 
 async def delete(services: Services, actor: Actor, key: int | str) -> None:
@@ -80,7 +81,10 @@ async def delete(services: Services, actor: Actor, key: int | str) -> None:
     project = await get(services, actor, key)
     if actor.project_id is not None:
         raise ForbiddenError("a credential bound to one project can't delete it")
-    await services.store.delete_project(project.id)
+    store = noted(
+        services, actor, "project.delete", project, target=project.id, project_id=project.id
+    )
+    await store.delete_project(project.id)
 
 
 async def default(services: Services, actor: Actor) -> Project:

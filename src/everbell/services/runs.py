@@ -9,7 +9,8 @@ from everbell.domain.job import Job
 from everbell.domain.run import FINAL, Attempt, Run, RunKey, Trigger
 from everbell.ports.observer import Change
 from everbell.ports.store import NewRun, OutputChunk, RunFilter
-from everbell.services.context import Actor, Services, missing
+from everbell.services.audit import noted
+from everbell.services.context import LOCAL, Actor, Services, missing
 from everbell.services.ids import short_id
 
 
@@ -20,6 +21,7 @@ async def trigger(
     *,
     kind: Trigger = "manual",
     reason: str = "",
+    actor: Actor = LOCAL,
 ) -> Run:
     """Queue a run of the job now. The same ``key`` again starts nothing twice.
 
@@ -32,7 +34,8 @@ async def trigger(
         )
     now_us = services.clock.now_us()
     key = key or RunKey(now_us, job.id, short_id(services.entropy))
-    run = await services.store.enqueue(
+    what = "run.retry" if reason.startswith("retry of ") else "run.start"
+    run = await noted(services, actor, what).enqueue(
         NewRun(
             key=key,
             project_id=job.project_id,
@@ -57,7 +60,7 @@ async def retry(services: Services, actor: Actor, run_id: str) -> Run:
     job = await services.store.get_job(run.key.job_id)
     # A retry waits while its job is disabled or parked; what a person asks for by hand does not.
     kind: Trigger = "retry" if job.enabled and not job.parked else "manual"
-    return await trigger(services, job, kind=kind, reason=f"retry of {run.id}")
+    return await trigger(services, job, kind=kind, reason=f"retry of {run.id}", actor=actor)
 
 
 async def cancel(services: Services, actor: Actor, run_id: str) -> Run:
@@ -66,7 +69,8 @@ async def cancel(services: Services, actor: Actor, run_id: str) -> Run:
     if run.state == "cancelled":
         return run
     if run.state not in FINAL:
-        run = await services.store.request_cancel(run.key, services.clock.now_us())
+        store = noted(services, actor, "run.cancel")
+        run = await store.request_cancel(run.key, services.clock.now_us())
         services.hints.changed(Change(cancelled=(run.key,)))
     if run.state in FINAL and run.state != "cancelled":
         raise ConflictError(f"run {run.id} has ended already: {run.state}")

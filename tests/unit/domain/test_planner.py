@@ -6,10 +6,12 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from everbell.domain.decision import DueJob
+from everbell.domain.errors import LimitError
 from everbell.domain.job import US, CommandAction, Definition, Misfire
-from everbell.domain.planner import QUEUE_MAX, Limits, Plan, plan
+from everbell.domain.planner import QUEUE_MAX, Limits, Plan, leave_behind, plan
 from everbell.domain.schedule import parse_schedule
 
 T0 = 1_800_000_000 * US
@@ -177,12 +179,33 @@ def test_ten_thousand_missed_minutes_cost_little_and_make_one_range():
     made = plan(due(first), job, MINUTES, now, LIMITS)
     cost_s = time.perf_counter() - begun
     assert cost_s < 0.2
-    # The first slot stands alone: it may have a row, which must not swallow the range.
-    [single, mark] = made.decision.marks
-    assert (single.slot_us, single.count, single.until_us) == (first, 1, None)
-    assert (mark.slot_us, mark.count, mark.state) == (first + 60 * US, 9_999, "missed")
+    [mark] = made.decision.marks
+    assert (mark.slot_us, mark.count, mark.state) == (first, 10_000, "missed")
     assert mark.until_us == now - 60 * US
     assert [one.slot_us for one in made.decision.claims] == [now]
+    singles = plan(due(first), job, MINUTES, now, replace(LIMITS, ranges=False)).decision.marks
+    assert [one.slot_us for one in singles] == list(range(first, now, 60 * US))
+
+
+def test_slots_left_behind_are_marked_up_to_now():
+    first = MINUTES.next_us(T0)
+    now = first + 120 * US
+    behind = leave_behind(first, MINUTES, now, "disabled", ranges=True)
+    assert behind.cursor_us == first
+    assert [(one.slot_us, one.state, one.reason) for one in behind.marks] == [
+        (first + minute * 60 * US, "skipped", "disabled") for minute in range(3)
+    ]
+    for nothing in ((first, MINUTES, first - 1), (None, MINUTES, now), (first, None, now)):
+        assert leave_behind(*nothing, "disabled", ranges=True) is None
+
+
+def test_more_slots_than_can_be_left_behind_are_refused():
+    with pytest.raises(LimitError, match="undecided"):
+        leave_behind(T0, EVERY_S, T0 + 2_000_000 * US, "disabled", ranges=True)
+    [whole] = leave_behind(T0, EVERY_S, T0 + 50_000 * US, "disabled", ranges=True).marks
+    assert whole.count == 50_001
+    with pytest.raises(LimitError, match="undecided"):
+        leave_behind(T0, EVERY_S, T0 + 50_000 * US, "disabled", ranges=False)
 
 
 def test_a_longer_backlog_takes_several_passes_and_ends():

@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from everbell.domain.errors import NotFoundError, StoreUnavailable
+from everbell.domain.job import US
+from everbell.domain.notice import Moment, surely_claimed
 from everbell.domain.run import RunKey
 from everbell.engine.firing import Firing
 from everbell.engine.heartbeat import Heartbeat, Identity, Thresholds, Watcher
@@ -56,7 +59,12 @@ def firing(bench: Bench) -> Firing:
         finisher=bench.finisher, execution=bench.execution,
     )  # fmt: skip
     made.node_id = "n1"
+    look_when_in_doubt(made.timers, bench.clock)
     return made
+
+
+def look_when_in_doubt(timers: Timers, clock) -> None:
+    timers.doubt = lambda: timers.looked(Moment(clock.now_us(), int(clock.monotonic() * US)))
 
 
 def test_a_claim_that_ended_while_claims_were_listed_is_not_started_again():
@@ -253,7 +261,9 @@ def test_the_watcher_looks_again_until_what_changed_was_acted_on():
 def test_a_flagged_run_stays_until_it_is_due_and_carries_the_flag():
     async def story():
         started = []
-        timers = Timers(SimClock(BASE_US), started.extend)
+        clock = SimClock(BASE_US)
+        timers = Timers(clock, started.extend)
+        look_when_in_doubt(timers, clock)
         timers.add([make_run(slot_us=BASE_US + 2_000_000)])
         timers.flag([RunKey(BASE_US + 2_000_000, 1), RunKey(5, 5)])
         await passes(1.5)
@@ -269,6 +279,7 @@ def test_timers_never_fire_early_when_the_clock_goes_back():
     async def story():
         clock, started = SimClock(BASE_US), []
         timers = Timers(clock, lambda runs: started.append((clock.now_us(), runs)))
+        look_when_in_doubt(timers, clock)
         timers.add([make_run(slot_us=BASE_US + 2_000_000)])
         await passes(1)
         clock.leap(-10_000_000)
@@ -277,3 +288,36 @@ def test_timers_never_fire_early_when_the_clock_goes_back():
 
     [(at_us, _)] = virtually(story())
     assert BASE_US + 2_000_000 <= at_us <= BASE_US + 2_001_000
+
+
+def test_a_claim_that_may_have_been_withdrawn_waits_for_a_look():
+    async def story():
+        clock, started, doubts = SimClock(BASE_US), [], []
+        timers = Timers(clock, started.extend)
+        timers.doubt = lambda: doubts.append(clock.now_us())
+        early = replace(make_run(slot_us=BASE_US + 1_000_000), claimed_us=BASE_US)
+        gone = replace(make_run(slot_us=BASE_US + 1_000_001), claimed_us=BASE_US)
+        late = replace(make_run(slot_us=BASE_US + 1_000_002), claimed_us=BASE_US + 900_000)
+        timers.add([early, gone, late])
+        await passes(1.5)
+        assert [run.key for run in started] == [late.key]
+        assert doubts
+        timers.drop([gone.key])
+        timers.looked(Moment(clock.now_us(), int(clock.monotonic() * US)))
+        assert [run.key for run in started] == [late.key, early.key]
+        assert len(timers) == 0
+
+    virtually(story())
+
+
+def test_a_look_shortly_before_is_enough_unless_the_clock_was_set():
+    run = replace(make_run(slot_us=BASE_US + 1_000_000), claimed_us=BASE_US)
+    due = run.due_us
+    seen = Moment(due - 150_000, 850_000)
+    assert surely_claimed(run, 0, seen, Moment(due, 1_000_000))
+    # Held since after the look; a look too old; a clock that was set back; one set forward.
+    assert not surely_claimed(run, 900_000, seen, Moment(due, 1_000_000))
+    assert not surely_claimed(run, 0, Moment(due - 250_000, 750_000), Moment(due, 1_000_000))
+    assert not surely_claimed(run, 0, seen, Moment(due, 9_000_000))
+    assert not surely_claimed(run, 0, Moment(due - 5_000_000, 950_000), Moment(due, 1_000_000))
+    assert surely_claimed(replace(run, attempt=2), 900_000, Moment(0, 0), Moment(due, 1_000_000))

@@ -15,7 +15,7 @@ from everbell.domain.errors import (
     ValidationError,
 )
 from everbell.domain.job import Definition, HttpAction
-from everbell.ports.store import Claim, Decision
+from everbell.ports.store import Claim, Decision, RunFilter
 from everbell.services import credentials, idempotency, jobs, projects, runs
 from everbell.services.context import LOCAL, Actor, Services, VersionMismatch
 from everbell.services.idempotency import Asked, KeyReused
@@ -91,7 +91,7 @@ async def test_an_edit_gives_back_the_slot_that_was_claimed_ahead(services):
     job = await made(services)
     slot = job.next_slot_us
     assert slot == T0 + MINUTE
-    services.clock.us = slot - 100_000
+    services.clock.us = slot - 400_000
     decision = Decision(
         job_id=job.id,
         project_id=job.project_id,
@@ -118,6 +118,48 @@ async def test_a_changed_schedule_is_planned_from_now(services):
     assert still.next_slot_us is None
 
 
+async def rows_of(services, job):
+    return [
+        (run.key.slot_us, run.state, run.reason)
+        for run in reversed(await services.store.list_runs(RunFilter(job_id=job.id), 100))
+    ]
+
+
+async def test_slots_that_nobody_decided_are_accounted_for_when_the_job_is_changed(services):
+    job = await made(services)
+    services.clock.us = T0 + 3 * MINUTE + 1
+    await jobs.change(services, LOCAL, job.id, edited(schedule="@every 30m"))
+    assert await rows_of(services, job) == [
+        (T0 + minute * MINUTE, "skipped", "rescheduled") for minute in (1, 2, 3)
+    ]
+
+
+async def test_slots_that_nobody_decided_are_accounted_for_when_the_job_is_disabled(services):
+    job = await made(services)
+    services.clock.us = T0 + 2 * MINUTE
+    await jobs.set_enabled(services, LOCAL, job.id, enabled=False)
+    wanted = [(T0 + minute * MINUTE, "skipped", "disabled") for minute in (1, 2)]
+    assert await rows_of(services, job) == wanted
+    services.clock.us = T0 + 10 * MINUTE
+    await jobs.set_enabled(services, LOCAL, job.id, enabled=True)
+    assert await rows_of(services, job) == wanted
+
+
+async def test_a_long_gap_around_a_row_is_accounted_for_slot_by_slot(services):
+    job = await made(services)
+    run = Decision(
+        job_id=job.id, project_id=job.project_id, version=1, cursor_us=job.next_slot_us,
+        next_slot_us=job.next_slot_us,
+        claims=(Claim(slot_us=T0 + 5 * MINUTE, due_us=0, trigger="schedule", max_active=9),),
+    )  # fmt: skip
+    await services.store.decide("node-1", [run], T0)
+    services.clock.us = T0 + 20 * MINUTE
+    await jobs.set_enabled(services, LOCAL, job.id, enabled=False)
+    found = await rows_of(services, job)
+    assert [slot for slot, _, _ in found] == [T0 + minute * MINUTE for minute in range(1, 21)]
+    assert [state for _, state, _ in found].count("claimed") == 1
+
+
 async def test_parked_jobs_keep_their_cursor_when_resolved(services):
     job = await made(services)
     parked = msgspec.structs.replace(job, parked="failing", failures=2)
@@ -132,11 +174,11 @@ async def test_a_change_is_tried_again_when_somebody_was_faster(services, monkey
     real = services.store.change_job
     failures = [1, 1]
 
-    async def faster(changed, expected, now_us):
+    async def faster(changed, expected, now_us, behind):
         if failures:
             failures.pop()
             raise StoreConflict("changed")
-        return await real(changed, expected, now_us)
+        return await real(changed, expected, now_us, behind)
 
     monkeypatch.setattr(services.store, "change_job", faster)
     changed = await jobs.change(services, LOCAL, job.id, edited(description="x"))
@@ -150,10 +192,10 @@ async def test_an_expected_version_is_checked_again_after_a_lost_race(services, 
     job = await made(services)
     real = services.store.change_job
 
-    async def overtaken(changed, expected, now_us):
+    async def overtaken(changed, expected, now_us, behind):
         monkeypatch.setattr(services.store, "change_job", real)
         await jobs.change(services, LOCAL, job.id, edited(description="theirs"))
-        return await real(changed, expected, now_us)
+        return await real(changed, expected, now_us, behind)
 
     monkeypatch.setattr(services.store, "change_job", overtaken)
     with pytest.raises(VersionMismatch):

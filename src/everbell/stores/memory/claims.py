@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from everbell.domain.decision import Claim, Decision, DueJob, Mark
+from everbell.domain.decision import Claim, Decision, DueJob
 from everbell.domain.job import Job
 from everbell.domain.run import Run, RunKey
 from everbell.ports.store import Decided, NewRun
@@ -51,7 +51,8 @@ class MemoryClaims(MemoryDefinitions):
         data = self._data
         for run in data.all_runs():
             job = data.jobs[run.key.job_id]
-            serves = run.trigger == "manual" or (job.enabled and not job.parked)
+            begun = run.trigger == "manual" or run.attempt > 1
+            serves = begun or (job.enabled and not job.parked)
             if run.state == "queued" and serves and not job.quarantined and not data.held(job):
                 yield run, job
 
@@ -112,8 +113,10 @@ def _decide(data: Data, node: str, decision: Decision, now_us: int) -> Decided:
         return Decided(outcome="done")
     if _blocked(data, decision):
         return Decided(outcome="blocked")
+    if data.overlaps(job.id, decision.marks):
+        return Decided(outcome="overlaps")
     for mark in decision.marks:
-        _mark(data, decision, mark, now_us)
+        data.mark(job, decision.version, mark, now_us)
     runs = [_claim(data, node, decision, claim, now_us) for claim in decision.claims]
     job = replace(job, next_slot_us=decision.next_slot_us)
     if decision.clear_release:
@@ -134,26 +137,6 @@ def _blocked(data: Data, decision: Decision) -> bool:
         taken.add(claim.slot_us)
         active += 1
     return False
-
-
-def _mark(data: Data, decision: Decision, mark: Mark, now_us: int) -> None:
-    key = RunKey(mark.slot_us, decision.job_id)
-    if data.run(key) is not None:
-        return
-    data.put(
-        Run(
-            key=key,
-            project_id=decision.project_id,
-            version=decision.version,
-            state=mark.state,
-            trigger=mark.trigger,
-            reason=mark.reason,
-            due_us=mark.slot_us,
-            finished_us=None if mark.state == "queued" else now_us,
-            until_us=mark.until_us,
-            count=mark.count,
-        )
-    )
 
 
 def _claim(data: Data, node: str, decision: Decision, claim: Claim, now_us: int) -> Run | None:

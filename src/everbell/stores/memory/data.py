@@ -8,8 +8,11 @@ from typing import TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from everbell.domain.audit import AuditEntry
+from everbell.domain.decision import Mark
 from everbell.domain.errors import NotFoundError
 from everbell.domain.job import Definition, Job, JobVersion
+from everbell.domain.notice import may_withdraw
 from everbell.domain.records import Credential, Hold, Node, Project
 from everbell.domain.run import ACTIVE, Attempt, Run, RunKey
 from everbell.ports.store import OutputChunk
@@ -32,7 +35,9 @@ class Data:
         self.nodes: dict[str, Node] = {}
         self.remembered: dict[tuple[str, str], tuple[bytes, int]] = {}
         self.named: dict[str, str] = {}
+        self.audit: list[AuditEntry] = []
         self.token = 0
+        self.withdrawals = 0
         self._last_id: dict[str, int] = {}
 
     def new_id(self, kind: str) -> int:
@@ -97,11 +102,12 @@ class Data:
         self.kept_attempts.setdefault(run.key, {})[attempt.attempt] = attempt
 
     def withdraw(self, job_ids: Iterable[int], now_us: int) -> tuple[RunKey, ...]:
-        """Take back first attempts that were claimed ahead and are not due yet."""
+        """Take back first attempts that were claimed ahead and are not due soon."""
+        self.withdrawals += 1
         keys: list[RunKey] = []
         for job_id in job_ids:
             for run in list(self.of_job(job_id).values()):
-                if run.state != "claimed" or run.attempt != 1 or run.due_us <= now_us:
+                if not may_withdraw(run, now_us):
                     continue
                 keys.append(run.key)
                 if run.key.trigger_id:
@@ -109,6 +115,43 @@ class Data:
                 else:
                     self.drop(run.key)
         return tuple(sorted(keys))
+
+    def mark(self, job: Job, version: int, mark: Mark, now_us: int) -> None:
+        """Store a decided slot, or range of slots, unless it has a row."""
+        key = RunKey(mark.slot_us, job.id)
+        if self.run(key) is not None:
+            return
+        self.put(
+            Run(
+                key=key,
+                project_id=job.project_id,
+                version=version,
+                state=mark.state,
+                trigger=mark.trigger,
+                reason=mark.reason,
+                due_us=mark.slot_us,
+                finished_us=None if mark.state == "queued" else now_us,
+                until_us=mark.until_us,
+                count=mark.count,
+            )
+        )
+
+    def overlaps(self, job_id: int, marks: Iterable[Mark]) -> bool:
+        """Return whether the job has rows inside of a mark that is a range."""
+        return any(
+            mark.until_us is not None
+            and any(
+                mark.slot_us <= key.slot_us <= mark.until_us and not key.trigger_id
+                for key in self.of_job(job_id)
+            )
+            for mark in marks
+        )
+
+    def skip_if_disabled(self, run: Run, job: Job, now_us: int) -> None:
+        """End a queued first attempt that its disabled job will never start."""
+        planned = run.attempt == 1 and run.trigger != "manual"
+        if planned and run.state == "queued" and not job.enabled:
+            self.put(replace(run, state="skipped", reason="disabled", finished_us=now_us))
 
 
 def covers(hold: Hold, job: Job) -> bool:

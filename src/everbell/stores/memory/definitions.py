@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
+from everbell.domain.decision import LeftBehind
 from everbell.domain.errors import ConflictError, StoreConflict
 from everbell.domain.job import Job, JobVersion
 from everbell.domain.records import Credential, Hold, Project
@@ -185,7 +186,13 @@ class MemoryDefinitions:
         found = [job for job in self._data.jobs.values() if _matches(job, where)]
         return found[page.offset :][: page.limit], len(found)
 
-    async def change_job(self, job: Job, expected_version: int, now_us: int) -> tuple[Job, Revoked]:
+    async def change_job(
+        self,
+        job: Job,
+        expected_version: int,
+        now_us: int,
+        left_behind: LeftBehind | None = None,
+    ) -> tuple[Job, Revoked]:
         """See DefinitionStore."""
         data = self._data
         old = data.jobs.get(job.id)
@@ -194,12 +201,21 @@ class MemoryDefinitions:
         if old.version != expected_version:
             message = f"job {job.id} is at version {old.version}, not {expected_version}"
             raise StoreConflict(message, hint="read the job again and repeat the change")
+        if left_behind is not None and (
+            left_behind.cursor_us != old.next_slot_us or data.overlaps(job.id, left_behind.marks)
+        ):
+            message = f"slots of job {job.id} were decided meanwhile"
+            raise StoreConflict(message, hint="read the job again and repeat the change")
         for other in data.jobs.values():
             if other.id != old.id and (other.project_id, other.name) == (old.project_id, job.name):
                 raise _taken("job", job.name)
+        if left_behind is not None:
+            for mark in left_behind.marks:
+                data.mark(old, old.version, mark, now_us)
         keys = data.withdraw((job.id,), now_us)
         cursor = job.next_slot_us
-        if msgspec.json.encode(job.definition) == msgspec.json.encode(old.definition):
+        same = msgspec.json.encode(job.definition) == msgspec.json.encode(old.definition)
+        if same and job.enabled:
             cursor = earliest(cursor, keys, job.id)
         changed = replace(
             old,
@@ -213,11 +229,14 @@ class MemoryDefinitions:
             updated_us=now_us,
         )
         self._store_version(changed, now_us)
+        for run in list(data.of_job(job.id).values()):
+            data.skip_if_disabled(run, changed, now_us)
         return changed, Revoked(keys=keys)
 
     async def delete_job(self, job_id: int, now_us: int) -> Revoked:
         """See DefinitionStore."""
         data = self._data
+        data.withdrawals += 1
         if job_id not in data.jobs:
             raise missing("job", job_id)
         runs = list(data.of_job(job_id).values())

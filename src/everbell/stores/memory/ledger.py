@@ -58,13 +58,14 @@ class MemoryLedger(MemoryClaims):
             )
         return run if run.state in FINAL else self._data.put(replace(run, cancel_requested=True))
 
-    async def hand_back(self, runs: Sequence[Run], now_us: int) -> int:  # noqa: ARG002
+    async def hand_back(self, runs: Sequence[Run], now_us: int) -> int:
         """See RunStore."""
         count = 0
         for run in runs:
             found = self._data.fenced(run, ("claimed",))
             if found is not None:
-                self._data.put(replace(found, state="queued", node="", claimed_us=None))
+                back = self._data.put(replace(found, state="queued", node="", claimed_us=None))
+                self._data.skip_if_disabled(back, self._data.jobs[run.key.job_id], now_us)
                 count += 1
         return count
 
@@ -101,7 +102,7 @@ class MemoryLedger(MemoryClaims):
         return [
             key
             for key, token in claims
-            if (run := self._data.run(key)) and run.state == "claimed" and run.token == token
+            if (run := self._data.run(key)) and run.state in ACTIVE and run.token == token
         ]
 
     async def cancel_flags(self, node: str) -> list[RunKey]:

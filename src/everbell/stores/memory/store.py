@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from everbell.domain.audit import AuditEntry
 from everbell.domain.records import Node
 from everbell.domain.run import FINAL, Attempt, Run, RunKey
 from everbell.ports.store import OutputChunk, RunFilter
+from everbell.stores.memory import audit
 from everbell.stores.memory.ledger import MemoryLedger
 
 _BEGUN = frozenset({"running", "succeeded", "failed", "timed_out", "cancelled", "lost"})
@@ -135,7 +138,33 @@ class MemoryStore(MemoryLedger):
 
     async def change_counter(self) -> int:
         """See ClusterStore: nobody else can write."""
-        return 0
+        return self._data.withdrawals
+
+    def audited(self, entry: AuditEntry) -> MemoryStore:
+        """See AuditStore."""
+        same = copy.copy(self)
+        for name in audit.NOTED:
+            setattr(same, name, audit.noting(self._data, entry, getattr(self, name)))
+        return same
+
+    async def list_audit(
+        self, project_ids: Sequence[int] | None, limit: int, before: int | None = None
+    ) -> list[AuditEntry]:
+        """See AuditStore."""
+        found = [
+            it
+            for it in reversed(self._data.audit)
+            if (project_ids is None or it.project_id in project_ids)
+            and (before is None or it.id < before)
+        ]
+        return found[:limit]
+
+    async def purge_audit(self, before_us: int) -> int:
+        """See AuditStore."""
+        kept = [it for it in self._data.audit if it.at_us >= before_us]
+        gone = len(self._data.audit) - len(kept)
+        self._data.audit[:] = kept
+        return gone
 
     async def close(self) -> None:
         """See Store."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import apsw
 
-from everbell.domain.decision import Claim, Decision, DueJob, Mark
+from everbell.domain.decision import Claim, Decision, DueJob
 from everbell.domain.errors import NotFoundError
 from everbell.domain.run import Run, RunKey
 from everbell.ports.store import Decided, NewRun
-from everbell.stores.sqlite import rows
+from everbell.stores.sqlite import marks, rows
 
 _ACTIVE = "state IN ('claimed', 'running')"
 _COUNT_ACTIVE = f"(SELECT count(*) FROM runs WHERE runs.job_id = jobs.id AND {_ACTIVE})"
@@ -34,16 +34,15 @@ _CLAIM = (
     " node, due_us, claimed_us) VALUES (?, ?, '', ?, ?, 'claimed', ?, ?, ?, ?, ?)"
     " ON CONFLICT DO NOTHING"
 )
-_MARK = (
-    "INSERT INTO runs (slot_us, job_id, trigger_id, project_id, version, state, cause, reason,"
-    " due_us, finished_us, until_us, slots) VALUES (?, ?, '', ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT DO NOTHING"
-)
 _MOVE = "UPDATE jobs SET next_slot_us = ? WHERE id = ?"
-_TAKEABLE = "held = 0 AND quarantined = '' AND (cause = 'manual' OR (enabled = 1 AND parked = ''))"
+_TAKEABLE = (
+    "held = 0 AND quarantined = ''"
+    " AND (cause = 'manual' OR attempt > 1 OR (enabled = 1 AND parked = ''))"
+)
 
 BLOCKED = Decided(outcome="blocked")
 STALE = Decided(outcome="stale")
+OVERLAPS = Decided(outcome="overlaps")
 DONE = Decided(outcome="done")
 
 
@@ -220,8 +219,11 @@ class _Deciding:
             return DONE
         if self._blocked(decision, guard[1]):
             return BLOCKED
+        if marks.overlap(self.execute, job_id, decision.marks):
+            return OVERLAPS
+        owner = (job_id, decision.project_id, decision.version)
         for mark in decision.marks:
-            self._mark(decision, mark)
+            marks.store(self.execute, owner, mark, self.now_us)
         runs = [run for claim in decision.claims if (run := self._claim(decision, claim))]
         self.execute(_MOVE, (decision.next_slot_us, job_id))
         if decision.clear_release:
@@ -249,24 +251,6 @@ class _Deciding:
             taken.add(slot_us)
             active += 1
         return False
-
-    def _mark(self, decision: Decision, mark: Mark) -> None:
-        self.execute(
-            _MARK,
-            (
-                mark.slot_us,
-                decision.job_id,
-                decision.project_id,
-                decision.version,
-                mark.state,
-                mark.trigger,
-                mark.reason,
-                mark.slot_us,
-                None if mark.state == "queued" else self.now_us,
-                mark.until_us,
-                mark.count,
-            ),
-        )
 
     def _claim(self, decision: Decision, claim: Claim) -> Run | None:
         token = self.tokens.last + 1

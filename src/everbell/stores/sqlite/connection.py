@@ -107,7 +107,8 @@ def _check_header(db: apsw.Connection, path: str) -> None:
     if tables and pages <= QUICK_CHECK_MAX_BYTES:
         found = db.execute("PRAGMA quick_check(1)").get
         if found != "ok":
-            raise StoreCorrupt(f"{path} is damaged: {found}", hint=RESTORE)
+            what = str(found).removeprefix("*** in database main ***").strip()
+            raise StoreCorrupt(f"{path} is damaged: {what}", hint=RESTORE)
 
 
 def migrate(db: apsw.Connection, upto: int | None = None) -> None:

@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 import apsw
 
+from everbell.domain.decision import LeftBehind
 from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict
 from everbell.domain.job import Definition, Job, JobVersion
+from everbell.domain.notice import NOTICE_US
 from everbell.domain.records import Hold
 from everbell.domain.run import RunKey
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
-from everbell.stores.sqlite import rows
+from everbell.stores.sqlite import marks, rows
 
 _SELECT = f"SELECT {rows.JOB} FROM jobs LEFT JOIN definitions ON job_id = id"
 _HELD = (
@@ -124,29 +126,37 @@ def list_jobs(sql: apsw.Cursor, where: JobFilter, page: Page) -> tuple[list[Job]
 
 
 def change_job(
-    sql: apsw.Cursor, job: Job, expected_version: int, now_us: int
+    sql: apsw.Cursor, job: Job, expected_version: int, now_us: int, left_behind: LeftBehind | None
 ) -> tuple[Job, Revoked]:
     """See DefinitionStore.change_job."""
     row = sql.execute(
-        "SELECT version, name, definition FROM jobs LEFT JOIN definitions ON job_id = id"
-        " WHERE id = ?",
+        "SELECT version, name, definition, next_slot_us FROM jobs"
+        " LEFT JOIN definitions ON job_id = id WHERE id = ?",
         (job.id,),
     ).fetchone()
     if row is None:
         raise _no_job(job.id)
-    version, name, stored = row
+    version, name, stored, old_cursor = row
     if version != expected_version:
         message = f"job {job.id} is at version {version}, not {expected_version}"
         raise StoreConflict(message, hint="read the job again and repeat the change")
+    if left_behind is not None:
+        met = marks.overlap(sql.execute, job.id, left_behind.marks)
+        if left_behind.cursor_us != old_cursor or met:
+            message = f"slots of job {job.id} were decided meanwhile"
+            raise StoreConflict(message, hint="read the job again and repeat the change")
+        for mark in left_behind.marks:
+            marks.store(sql.execute, (job.id, job.project_id, version), mark, now_us)
     text = rows.encode(job.definition)
     if text != stored and job.definition == rows.placeholder(name):
         message = "the stored definition of this job can't be read"
         raise ConflictError(message, hint="give it a whole new definition, or delete it")
     revoked = _withdraw(sql, (job.id,), now_us)
     cursor = job.next_slot_us
-    if text == stored:
+    if text == stored and job.enabled:
         cursor = _earliest(cursor, revoked)
     _store_change(sql, job, text, (cursor, now_us))
+    marks.skip_of_disabled(sql, job.id, now_us)
     return get_job(sql, job.id), Revoked(keys=tuple(revoked))
 
 
@@ -191,7 +201,7 @@ def _earliest(cursor: int | None, revoked: Sequence[RunKey]) -> int | None:
 
 
 def _withdraw(sql: apsw.Cursor, job_ids: Sequence[int], now_us: int) -> list[RunKey]:
-    """Take back first attempts that were claimed ahead and are not due yet; return them by key.
+    """Take back first attempts that were claimed ahead and are not due soon; return them by key.
 
     Slots vanish from the ledger; runs that no slot plans go back to the queue.
     """
@@ -201,7 +211,7 @@ def _withdraw(sql: apsw.Cursor, job_ids: Sequence[int], now_us: int) -> list[Run
             "SELECT slot_us, job_id, trigger_id FROM runs WHERE job_id = ?"
             " AND state IN ('claimed', 'running') AND state = 'claimed' AND attempt = 1"
             " AND due_us > ?",
-            (job_id, now_us),
+            (job_id, now_us + NOTICE_US),
         ).fetchall()
         for row in found:
             keys.append(rows.key(row))

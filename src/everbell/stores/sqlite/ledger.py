@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from everbell.domain.errors import NotFoundError
 from everbell.domain.run import FINAL, Run, RunKey
 from everbell.ports.store import Finish, Finished
-from everbell.stores.sqlite import rows
+from everbell.stores.sqlite import marks, rows
 from everbell.stores.sqlite.claims import Tokens
 
 _KEY = "slot_us = ? AND job_id = ? AND trigger_id = ?"
@@ -311,7 +311,7 @@ def request_cancel(sql: apsw.Cursor, key: RunKey, now_us: int) -> Run:
     return get_run(sql, key)
 
 
-def hand_back(sql: apsw.Cursor, runs: Sequence[Run]) -> int:
+def hand_back(sql: apsw.Cursor, runs: Sequence[Run], now_us: int) -> int:
     """See RunStore.hand_back."""
     count = 0
     for run in runs:
@@ -321,6 +321,8 @@ def hand_back(sql: apsw.Cursor, runs: Sequence[Run]) -> int:
             (*key_of(run), run.attempt, run.token),
         )
         count += sql.connection.changes()
+    for job_id in {run.key.job_id for run in runs}:
+        marks.skip_of_disabled(sql, job_id, now_us)
     return count
 
 
@@ -370,7 +372,7 @@ def still_claimed(sql: apsw.Cursor, claims: Sequence[tuple[RunKey, int]]) -> lis
         key
         for key, token in claims
         if sql.execute(
-            f"SELECT 1 FROM runs WHERE {_KEY} AND token = ? AND state = 'claimed'",
+            f"SELECT 1 FROM runs WHERE {_KEY} AND token = ? AND {_ACTIVE}",
             (key.slot_us, key.job_id, key.trigger_id, token),
         ).get
     ]

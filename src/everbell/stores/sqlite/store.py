@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Literal, TypeVar
 
 import apsw
 
-from everbell.domain.decision import Decision, DueJob
+from everbell.domain.audit import AuditEntry
+from everbell.domain.decision import Decision, DueJob, LeftBehind
 from everbell.domain.errors import StoreUnavailable
 from everbell.domain.job import Job, JobVersion
 from everbell.domain.records import Credential, Hold, Node, Project
@@ -27,7 +29,7 @@ from everbell.ports.store import (
     Revoked,
     RunFilter,
 )
-from everbell.stores.sqlite import claims, cluster, history, ledger, projects
+from everbell.stores.sqlite import audit, claims, cluster, history, ledger, projects
 from everbell.stores.sqlite import jobs as catalog
 from everbell.stores.sqlite.connection import open_reader, open_writer
 from everbell.stores.sqlite.worker import Transaction, Worker
@@ -68,6 +70,7 @@ class SqliteStore:
         self._reader = reader
         self._write = writer.call
         self._read = reader.call
+        self._withdrawals = [0]
 
     @classmethod
     async def open(
@@ -108,6 +111,15 @@ class SqliteStore:
         """Finish what waits, then close the file. May be called twice."""
         await self._reader.close()
         await self._writer.close()
+
+    async def _withdraw(self, verb: Callable[[apsw.Cursor], T]) -> T:
+        """Call a verb that withdraws claims; ``change_counter`` tells of it once it is kept."""
+
+        def counted(sql: apsw.Cursor) -> T:
+            self._withdrawals[0] += 1
+            return verb(sql)
+
+        return await self._write(counted)
 
     # --- definitions ---
 
@@ -169,13 +181,21 @@ class SqliteStore:
         """See DefinitionStore."""
         return await self._read(lambda sql: catalog.list_jobs(sql, where, page))
 
-    async def change_job(self, job: Job, expected_version: int, now_us: int) -> tuple[Job, Revoked]:
+    async def change_job(
+        self,
+        job: Job,
+        expected_version: int,
+        now_us: int,
+        left_behind: LeftBehind | None = None,
+    ) -> tuple[Job, Revoked]:
         """See DefinitionStore."""
-        return await self._write(lambda sql: catalog.change_job(sql, job, expected_version, now_us))
+        return await self._withdraw(
+            lambda sql: catalog.change_job(sql, job, expected_version, now_us, left_behind)
+        )
 
     async def delete_job(self, job_id: int, now_us: int) -> Revoked:
         """See DefinitionStore."""
-        return await self._write(lambda sql: catalog.delete_job(sql, job_id, now_us))
+        return await self._withdraw(lambda sql: catalog.delete_job(sql, job_id, now_us))
 
     async def job_versions(self, job_id: int) -> list[JobVersion]:
         """See DefinitionStore."""
@@ -183,7 +203,7 @@ class SqliteStore:
 
     async def add_hold(self, hold: Hold) -> tuple[Hold, Revoked]:
         """See DefinitionStore."""
-        return await self._write(lambda sql: catalog.add_hold(sql, hold))
+        return await self._withdraw(lambda sql: catalog.add_hold(sql, hold))
 
     async def list_holds(self) -> list[Hold]:
         """See DefinitionStore."""
@@ -202,6 +222,29 @@ class SqliteStore:
     async def meta(self, key: str, value: str | None = None) -> str:
         """See DefinitionStore."""
         return await self._write(lambda sql: projects.meta(sql, key, value))
+
+    # --- audit ---
+
+    def audited(self, entry: AuditEntry) -> SqliteStore:
+        """See AuditStore."""
+        same = copy.copy(self)
+        write = self._write
+
+        async def noted(verb: Callable[[apsw.Cursor], T], *, plain: bool = False) -> T:
+            return await write(audit.noting(entry, verb), plain=plain)
+
+        same._write = noted  # noqa: SLF001  (it is this very store)
+        return same
+
+    async def list_audit(
+        self, project_ids: Sequence[int] | None, limit: int, before: int | None = None
+    ) -> list[AuditEntry]:
+        """See AuditStore."""
+        return await self._read(lambda sql: audit.list_audit(sql, project_ids, limit, before))
+
+    async def purge_audit(self, before_us: int) -> int:
+        """See AuditStore."""
+        return await self._write(lambda sql: audit.purge_audit(sql, before_us))
 
     # --- runs ---
 
@@ -241,9 +284,9 @@ class SqliteStore:
         """See RunStore."""
         return await self._write(lambda sql: ledger.request_cancel(sql, key, now_us))
 
-    async def hand_back(self, runs: Sequence[Run], now_us: int) -> int:  # noqa: ARG002
+    async def hand_back(self, runs: Sequence[Run], now_us: int) -> int:
         """See RunStore."""
-        return await self._write(lambda sql: ledger.hand_back(sql, runs))
+        return await self._write(lambda sql: ledger.hand_back(sql, runs, now_us))
 
     async def orphans(self, now_us: int, limit: int) -> list[Run]:
         """See RunStore."""
@@ -320,5 +363,8 @@ class SqliteStore:
         return await self._write(lambda sql: cluster.prune_nodes(sql, before_us))
 
     async def change_counter(self) -> int:
-        """See ClusterStore: ``PRAGMA data_version`` of the writing connection."""
-        return await self._write(cluster.change_counter, plain=True)
+        """See ClusterStore: ``PRAGMA data_version`` of the writing connection, and our own."""
+        # Both in the writing thread: a withdrawal that is not kept yet must not be counted.
+        return await self._write(
+            lambda sql: cluster.change_counter(sql) + self._withdrawals[0], plain=True
+        )

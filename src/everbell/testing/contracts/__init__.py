@@ -5,6 +5,7 @@ An engine proves itself by a fixture ``store`` (empty, fresh) and a subclass of 
     class TestClaims(ClaimsContract): ...
 """
 
+from everbell.testing.contracts.audit import AuditContract
 from everbell.testing.contracts.claims import ClaimsContract
 from everbell.testing.contracts.cluster import ClusterContract
 from everbell.testing.contracts.definitions import DefinitionsContract
@@ -16,6 +17,7 @@ from everbell.testing.contracts.recovery import RecoveryContract
 from everbell.testing.contracts.withdrawal import WithdrawalContract
 
 __all__ = [
+    "AuditContract",
     "ClaimsContract",
     "ClusterContract",
     "DefinitionsContract",

@@ -118,6 +118,25 @@ class ClaimsContract:
         assert [run.finished_us for run in runs] == [None, None, NOW, NOW]
         assert [run.due_us for run in runs[1:]] == [NOW + SEC, NOW, NOW - 9 * SEC]
 
+    async def test_a_range_that_meets_a_row_stores_nothing(self, store: Store) -> None:
+        job = await add_job(store, cursor=NOW)
+        await claimed(store, job)
+        job = await store.get_job(job.id)
+        await store.enqueue(new_run(job, due=NOW + 90 * SEC), NOW)
+        back, _ = await store.change_job(replace(job, next_slot_us=NOW - SEC), 1, NOW)
+        whole = replace(mark(NOW - SEC, "missed"), until_us=NOW, count=2)
+        [answer] = await store.decide("n1", [decision(back, marks=(whole,))], NOW)
+        assert answer.outcome == "overlaps"
+        assert await store.get_job(job.id) == back
+        singles = (mark(NOW - SEC, "missed"), mark(NOW, "missed"))
+        [answer] = await store.decide("n1", [decision(back, marks=singles)], NOW)
+        assert answer.outcome == "done"
+        runs = await store.list_runs(RunFilter(), 10)
+        assert [(run.key.slot_us, run.state) for run in runs if not run.key.trigger_id] == [
+            (NOW, "claimed"),
+            (NOW - SEC, "missed"),
+        ]
+
     @pytest.mark.parametrize("off", ["version", "cursor", "job"])
     async def test_a_decision_about_another_state_of_the_job_is_stale(
         self, store: Store, off: str

@@ -204,7 +204,8 @@ class LedgerContract:
     async def test_still_claimed_tells_which_claims_stand(self, store: Store) -> None:
         jobs = await add_jobs(store, new_job("a"), new_job("b"), new_job("c"))
         runs: list[Run] = [await claimed(store, job) for job in jobs]
-        await store.mark_running([(runs[1], NOW)], NOW)
+        await store.mark_running([(runs[0], NOW)], NOW)
+        await store.finish([end(runs[1])], NOW)
         asked = [(runs[2].key, runs[2].token), *((run.key, run.token) for run in runs[:2])]
         assert await store.still_claimed(asked) == [runs[2].key, runs[0].key]
         assert await store.still_claimed([(runs[0].key, runs[1].token)]) == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
 from msgspec.structs import replace
 
 from everbell.domain.run import Run, RunKey
@@ -86,15 +85,40 @@ class QueueContract:
         await store.enqueue(new_run(other), NOW)
         assert [run.key.job_id for run in await store.take_queued("n1", NOW, 1)] == [other.id]
 
-    @pytest.mark.parametrize("why", ["disabled", "parked"])
-    async def test_of_disabled_or_parked_jobs_only_manual_runs_are_taken(
-        self, store: Store, why: str
+    async def test_of_disabled_jobs_only_manual_runs_are_taken_and_the_others_end(
+        self, store: Store
     ) -> None:
         job = await add_job(store, overlap="allow")
         await store.enqueue(new_run(job, "chain", trigger="chain"), NOW)
         await store.enqueue(new_run(job, "manual"), NOW)
-        off = replace(job, enabled=False) if why == "disabled" else replace(job, parked="x")
-        off, _ = await store.change_job(off, 1, NOW)
+        await store.change_job(replace(job, enabled=False), 1, NOW + 5)
+        assert [run.trigger for run in await store.take_queued("n1", NOW, 10)] == ["manual"]
+        ended = await store.get_run(new_run(job, "chain").key)
+        assert (ended.state, ended.reason, ended.finished_us) == ("skipped", "disabled", NOW + 5)
+
+    async def test_a_claim_handed_back_after_its_job_was_disabled_ends(self, store: Store) -> None:
+        job = await add_job(store)
+        run = await claimed(store, job)
+        await store.change_job(replace(job, enabled=False, next_slot_us=None), 1, NOW)
+        assert await store.hand_back([run], NOW + 5) == 1
+        ended = await store.get_run(run.key)
+        assert (ended.state, ended.reason, ended.finished_us) == ("skipped", "disabled", NOW + 5)
+
+    async def test_a_run_that_had_begun_goes_on_although_its_job_was_disabled(
+        self, store: Store
+    ) -> None:
+        job = await add_job(store)
+        run = await claimed(store, job)
+        await store.recover([(run, "queued", "node lost")], NOW)
+        await store.change_job(replace(job, enabled=False, next_slot_us=None), 1, NOW)
+        [again] = await store.take_queued("n2", NOW, 10)
+        assert (again.key, again.attempt) == (run.key, 2)
+
+    async def test_of_parked_jobs_only_manual_runs_are_taken(self, store: Store) -> None:
+        job = await add_job(store, overlap="allow")
+        await store.enqueue(new_run(job, "chain", trigger="chain"), NOW)
+        await store.enqueue(new_run(job, "manual"), NOW)
+        off, _ = await store.change_job(replace(job, parked="x"), 1, NOW)
         assert [run.trigger for run in await store.take_queued("n1", NOW, 10)] == ["manual"]
         await store.change_job(replace(off, enabled=True, parked=""), 2, NOW)
         assert [run.trigger for run in await store.take_queued("n1", NOW, 10)] == ["chain"]

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from everbell.domain.errors import ConflictError, NotFoundError
+from everbell.domain.decision import LeftBehind
+from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict
+from everbell.domain.notice import NOTICE_US
 from everbell.domain.run import RunKey
 from everbell.ports.store import Page, RunFilter, Store
 from everbell.testing.contracts.making import (
@@ -55,7 +57,8 @@ class WithdrawalContract:
             keys = (await store.add_hold(hold("job", job.id)))[1].keys
         assert keys == (RunKey(AHEAD, job.id), RunKey(AHEAD + SEC, job.id))
         assert await store.list_runs(RunFilter(), 10) == []
-        assert (await store.get_job(job.id)).next_slot_us == AHEAD
+        back = AHEAD + 2 * SEC if how == "disable" else AHEAD
+        assert (await store.get_job(job.id)).next_slot_us == back
 
     async def test_the_last_slot_of_a_job_comes_back_too(self, store: Store) -> None:
         job = await add_job(store, cursor=AHEAD)
@@ -89,6 +92,59 @@ class WithdrawalContract:
         _, revoked = await store.add_hold(hold())
         assert revoked.keys == ()
         assert await store.list_runs(RunFilter(), 10) == before
+
+    async def test_a_claim_that_is_due_soon_stays(self, store: Store) -> None:
+        soon = NOW + NOTICE_US
+        job = await add_job(store, cursor=soon)
+        slots = (claim(soon), claim(soon + 1))
+        await store.decide("n1", [decision(job, claims=slots, next_us=AHEAD)], NOW)
+        assert await self._change(store, job.id) == (RunKey(soon + 1, job.id),)
+        assert [run.key.slot_us for run in await store.list_runs(RunFilter(), 10)] == [soon]
+        assert (await store.get_job(job.id)).next_slot_us == soon + 1
+
+    async def test_slots_left_behind_are_marked_under_the_old_version(self, store: Store) -> None:
+        job = await add_job(store, cursor=NOW - 3 * SEC)
+        marks = (mark(NOW - 3 * SEC, "skipped", "disabled"), mark(NOW - SEC, "skipped", "disabled"))
+        off = replace(job, enabled=False, next_slot_us=None)
+        behind = LeftBehind(cursor_us=NOW - 3 * SEC, marks=marks)
+        await store.change_job(off, 1, NOW, behind)
+        found = await store.list_runs(RunFilter(), 10)
+        assert [(run.key.slot_us, run.state, run.reason, run.version) for run in found] == [
+            (NOW - SEC, "skipped", "disabled", 1),
+            (NOW - 3 * SEC, "skipped", "disabled", 1),
+        ]
+        assert (await store.get_job(job.id)).next_slot_us is None
+
+    async def test_slots_left_behind_that_were_decided_meanwhile_are_a_conflict(
+        self, store: Store
+    ) -> None:
+        job = await add_job(store, cursor=NOW)
+        behind = LeftBehind(cursor_us=NOW - SEC, marks=(mark(NOW - SEC, "skipped"),))
+        with pytest.raises(StoreConflict):
+            await store.change_job(replace(job, enabled=False), 1, NOW, behind)
+        assert await store.get_job(job.id) == job
+        assert await store.list_runs(RunFilter(), 10) == []
+
+    async def test_a_range_left_behind_that_meets_a_row_is_a_conflict(self, store: Store) -> None:
+        job = await add_job(store, cursor=NOW)
+        await claimed(store, job)
+        await store.change_job(replace(job, next_slot_us=NOW - SEC), 1, NOW)
+        whole = replace(mark(NOW - SEC, "skipped"), until_us=NOW + SEC, count=3)
+        behind = LeftBehind(cursor_us=NOW - SEC, marks=(whole,))
+        with pytest.raises(StoreConflict):
+            await store.change_job(replace(job, enabled=False), 2, NOW, behind)
+        assert len(await store.list_runs(RunFilter(), 10)) == 1
+
+    async def test_the_change_counter_tells_of_withdrawals(self, store: Store) -> None:
+        job = await add_job(store)
+        counters = [await store.change_counter()]
+        await self._change(store, job.id)
+        counters.append(await store.change_counter())
+        await store.add_hold(hold())
+        counters.append(await store.change_counter())
+        await store.delete_job(job.id, NOW)
+        counters.append(await store.change_counter())
+        assert len(set(counters)) == 4
 
     async def test_a_retry_that_waits_stays(self, store: Store) -> None:
         job = await add_job(store)

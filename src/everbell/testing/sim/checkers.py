@@ -40,23 +40,12 @@ def one_run_per_slot(history: History) -> Iterator[Violation]:
         if not isinstance(event, Start):
             continue
         earlier = seen.setdefault((event.key, event.attempt), event)
-        if earlier is not event and not _withdrawn(history, earlier):
+        if earlier is not event:
             detail = f"{event.key.id} attempt {event.attempt}: {_at(earlier)} and {_at(event)}"
             yield Violation(promise="1", kind="double start", detail=detail)
     keys = [row.key for row in history.rows]
     if len(keys) != len(set(keys)):
         yield Violation(promise="1", kind="double row", detail="a key stands twice in the ledger")
-
-
-def _withdrawn(history: History, start: Start) -> bool:
-    """Whether a change withdrew the claim just before it started, too late to be noticed.
-
-    The look-ahead bounds this race; docs/promises.md tells of it.
-    """
-    bound = history.look_ahead_us + history.notice_us
-    return any(
-        key == start.key and abs(start.at_us - at_us) <= bound for at_us, key in history.revoked
-    )
 
 
 def never_early(history: History) -> Iterator[Violation]:
@@ -96,10 +85,8 @@ def _expected(uuid: str, created_us: int, history: History, job_id: int) -> dict
             must = version.since_us < slot <= until - (history.look_ahead_us if last else 0)
             slots[slot] = slots.get(slot, False) or must
     for one in changes:
-        # A change of a job drops the slots that it finds undecided (held, or nobody was there).
-        # What a clock that was set back had passed already is not judged either.
-        begin = one.now_us if one.cursor_us is None else min(one.cursor_us, one.now_us)
-        slots.update({slot: False for slot in slots if begin <= slot <= one.highest_us})
+        # What a clock that was set back had passed already is not judged.
+        slots.update({slot: False for slot in slots if one.now_us < slot <= one.highest_us})
     return slots
 
 

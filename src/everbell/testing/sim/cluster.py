@@ -165,8 +165,6 @@ class Cluster:
 
     def changed(self, change: Change) -> None:
         """Hint a live node, as a use case in its process would; the others must poll."""
-        at_us = round(self.loop.time() * US)
-        self.history.revoked += [(at_us, key) for key in change.revoked]
         awake = [life for life in self.lives.values() if not life.paused]
         if awake:
             life = self.chance.choice(awake)

@@ -56,11 +56,10 @@ class Op(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):
-    """``version`` of a job was replaced; ``cursor_us`` was its first undecided slot."""
+    """``version`` of a job was replaced; ``highest_us`` is what its clock had shown by then."""
 
     job_id: int
     version: int
-    cursor_us: int | None
     now_us: int
     highest_us: int
 
@@ -77,7 +76,6 @@ class History(msgspec.Struct, kw_only=True):
     jobs: list[Job] = []
     versions: dict[int, list[JobVersion]] = {}
     changes: list[Changed] = []
-    revoked: list[tuple[int, RunKey]] = []
     end_wall_us: int = 0
     look_ahead_us: int = 500_000
     notice_us: int = 1_000_000

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from everbell.domain.audit import AuditEntry
 from everbell.domain.errors import StoreUnavailable, StoreUnknownOutcome
 from everbell.domain.job import US, Action
 from everbell.domain.run import Outcome
 from everbell.ports.executor import Assignment, OutputSink
 from everbell.testing.sim.history import Changed, End, History, Start
 
+WITHDRAW = frozenset({"change_job", "delete_job", "add_hold"})
 READS = frozenset(
     {
         "get_project", "list_projects", "find_credential", "get_credential", "list_credentials",
@@ -122,16 +125,15 @@ class Shared:
         self.changes: list[Changed] = []
         self.highest_us: Callable[[], int] = lambda: 0
 
-    async def note_change(self, verb: str, args: tuple[Any, ...]) -> None:
-        """Note what a change of a job finds: its cursor, and how far the clock had been."""
+    def note_change(self, verb: str, args: tuple[Any, ...]) -> None:
+        """Note how far the clock had been when a job changed."""
         if verb != "change_job":
             return
-        job, version, now_us = args
+        job, version, now_us = args[:3]
         self.changes.append(
             Changed(
                 job_id=job.id,
                 version=version,
-                cursor_us=(await self.store.get_job(job.id)).next_slot_us,
                 now_us=now_us,
                 highest_us=self.highest_us(),
             )
@@ -154,13 +156,13 @@ class FaultyStore:
         self._own_writes = 0
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
-        real = getattr(self._shared.store, verb)
-
-        async def call(*args: Any, **kwargs: Any) -> Any:
-            return await self._call(verb, real, args, kwargs)
-
+        call = partial(self._call, verb, getattr(self._shared.store, verb))
         self.__dict__[verb] = call
         return call
+
+    def audited(self, entry: AuditEntry) -> _Audited:
+        """The change and its entry are one batch: they meet one fate."""
+        return _Audited(self._call, self._shared.store.audited(entry))
 
     async def change_counter(self) -> int:
         """Count the writes of others."""
@@ -171,15 +173,15 @@ class FaultyStore:
     async def close(self) -> None:
         """The shared store outlives its users."""
 
-    async def _call(self, verb: str, real: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+    async def _call(self, verb: str, real: Any, *args: Any, **kwargs: Any) -> Any:
         await self._delay()
         self._refuse()
         await self._reach(f"before:{verb}")
-        await self._shared.note_change(verb, args)
+        self._shared.note_change(verb, args)
         answer = await real(*args, **kwargs)
         if verb not in READS:
             self._shared.writes += 1
-            self._own_writes += 1
+            self._own_writes += verb not in WITHDRAW
         await self._reach(f"after:{verb}")
         await self._delay()
         if verb not in READS and self._chance.random() < self._faults.unknown:
@@ -199,6 +201,17 @@ class FaultyStore:
     async def _reach(self, name: str) -> None:
         if self._point is not None:
             await self._point(name)
+
+
+class _Audited:
+    """The store for one change that carries an audit entry."""
+
+    def __init__(self, call: Callable[..., Any], real: Any) -> None:
+        self._call = call
+        self._real = real
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        return partial(self._call, verb, getattr(self._real, verb))
 
 
 class Target:
