@@ -30,6 +30,8 @@ DETAILS: list[Column] = [
     ("STATUS", "last_status"),
     ("PARKED", "parked"),
     ("QUARANTINED", "quarantined"),
+    ("OVERRIDE", "override"),
+    ("EXCLUDE", "exclude"),
     ("ACTION", "action"),
     ("DATA", "data"),
     ("DESCRIPTION", "description"),
@@ -132,6 +134,8 @@ def _open(key: str, project: str | None) -> tuple[ApiClient, str]:
 @_project
 @click.option("--name", "new_name", help="A new name.")
 @click.option("--no-schedule", is_flag=True, help="Run only when told.")
+@click.option("--no-override", is_flag=True, help="Back to the default schedule.")
+@click.option("--no-exclude", is_flag=True, help="Exclude nothing.")
 @definition_options
 def edit(
     key: str,
@@ -140,16 +144,20 @@ def edit(
     new_name: str | None,
     *,
     no_schedule: bool,
+    no_override: bool,
+    no_exclude: bool,
     **given: Any,
 ) -> None:
     """Change what is named of a job; the rest stays."""
     body = job_body(given, command)
     if new_name:
         body["name"] = new_name
-    if no_schedule:
-        if "schedule" in body:
-            raise UsageError("--no-schedule and a schedule contradict each other")
-        body["schedule"] = None
+    cleared = {"schedule": no_schedule, "override": no_override, "exclude": no_exclude}
+    for field, clear in cleared.items():
+        if clear and field in body:
+            raise UsageError(f"--no-{field} and --{field} contradict each other")
+        if clear:
+            body[field] = None
     if not body:
         raise UsageError("nothing to change", hint="see `everbell job edit --help`")
     client, path = _open(key, project)
@@ -232,7 +240,7 @@ def next_(key: str, project: str | None, count: int) -> None:
     """Show the next planned instants of a job."""
     client, path = _open(key, project)
     answer = client.call("GET", f"{path}/next", query={"n": count})
-    print_answer(answer, [("AT", "at"), ("LOCAL", "local")])
+    print_answer(answer, [("AT", "at"), ("LOCAL", "local"), ("NOTE", "note")])
 
 
 @job.command("import")

@@ -34,14 +34,44 @@ class Span(click.ParamType[float]):
 
 SPAN = Span()
 
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+# What decides slots beside the text; `schedule explain` takes the same.
+RULES = (
+    click.option(
+        "--exclude",
+        metavar="WHEN",
+        multiple=True,
+        help="No slots then: 2026-12-25, --12-24..--01-06, sat,sun 22:00-06:00. Repeatable.",
+    ),
+    click.option(
+        "--dst-gap",
+        type=click.Choice(["run-after", "skip"]),
+        help="Times that a clock change leaves out: one run after it (default), or none.",
+    ),
+    click.option(
+        "--dst-overlap",
+        type=click.Choice(["first", "second", "both"]),
+        help="Times that occur twice: when to run (first).",
+    ),
+    click.option("--week-start", type=click.Choice(WEEKDAYS), help="Day of `weekly` (monday)."),
+)
 _WHEN = (
     click.option("--schedule", metavar="TEXT", help="Any schedule text."),
     click.option("--cron", metavar="EXPR", help='Cron expression, as in "0 2 * * 1-5".'),
     click.option("--every", metavar="DURATION", help="Interval, as in 10s or 1h30m."),
     click.option("--at", metavar="TIME", help="Once, as in 2026-12-24T18:00."),
+    click.option("--times", metavar="LIST", help="Every day, as in 02:00,14:30:15."),
+    click.option("--interval", metavar="SPAN", help="As in 05:30 (MM:SS) or 01:00:00."),
+    click.option("--override", metavar="TEXT", help="Replaces the schedule until cleared."),
+    click.option("--override-times", metavar="LIST", help="The same, as times of day."),
+    click.option("--override-interval", metavar="SPAN", help="The same, as MM:SS or HH:MM:SS."),
     click.option("--tz", help="Zone that the schedule is read in (UTC)."),
     click.option("--start-at", metavar="TIME", help="No slot before."),
     click.option("--end-at", metavar="TIME", help="No slot after."),
+    click.option("--anchor-at", metavar="TIME", help="Intervals count from here (creation)."),
+    click.option("--jitter", type=SPAN, help="Move all slots by one stable part of this."),
+    click.option("--once/--repeat", "once", default=None, help="The first slot only, or all."),
+    *RULES,
 )
 _WHAT = (
     click.option("--http", metavar="URL", help="Call this address."),
@@ -82,6 +112,7 @@ def job_body(given: dict[str, Any], argv: tuple[str, ...]) -> dict[str, Any]:
     for name, key in _PLAIN.items():
         if given.get(name) is not None:
             body[key] = given[name]
+    body |= _rules(given)
     if given.get("misfire"):
         body["misfire"] = {"policy": given["misfire"]}
     if given.get("tags"):
@@ -98,6 +129,9 @@ _PLAIN = {
     "tz": "timezone",
     "start_at": "start_at",
     "end_at": "end_at",
+    "anchor_at": "anchor_at",
+    "jitter": "jitter",
+    "week_start": "week_start",
     "description": "description",
     "timeout": "timeout",
     "overlap": "overlap",
@@ -105,16 +139,37 @@ _PLAIN = {
 }
 
 
+def _rules(given: dict[str, Any]) -> dict[str, Any]:
+    """What decides slots beside the schedule's text."""
+    body: dict[str, Any] = {}
+    if (text := _text(given, ("override", "override_times", "override_interval"))) is not None:
+        body["override"] = text
+    if given.get("exclude"):
+        body["exclude"] = list(given["exclude"])
+    dst = {"gap": given.get("dst_gap"), "overlap": given.get("dst_overlap")}
+    if said := {key: value.replace("-", "_") for key, value in dst.items() if value is not None}:
+        body["dst"] = said
+    if given.get("once") is not None:
+        body["repeat"] = not given["once"]
+    return body
+
+
+_PREFIX = {"every": "@every ", "at": "@at ", "times": "times ", "interval": "interval "}
+
+
 def _schedule(given: dict[str, Any]) -> str | None:
-    said = [name for name in ("schedule", "cron", "every", "at") if given.get(name) is not None]
+    return _text(given, ("schedule", "cron", "every", "at", "times", "interval"))
+
+
+def _text(given: dict[str, Any], names: tuple[str, ...]) -> str | None:
+    said = [name for name in names if given.get(name) is not None]
     if len(said) > 1:
-        flags = " and ".join(f"--{name}" for name in said)
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in said)
         raise UsageError(f"{flags} both say when", hint="keep one of them")
     if not said:
         return None
     value = str(given[said[0]])
-    prefix = {"every": "@every ", "at": "@at "}.get(said[0], "")
-    return value if value.startswith("@") else prefix + value
+    return value if value.startswith("@") else _PREFIX.get(said[0].split("_")[-1], "") + value
 
 
 def _action(given: dict[str, Any], argv: tuple[str, ...]) -> dict[str, Any] | None:

@@ -174,10 +174,31 @@ def test_schedule_explain_marks_the_clock_change(cli):
     args = ["--tz", "Europe/Berlin", "--after", "2026-03-28T12:00:00+01:00", "-n", "2"]
     assert cli("schedule", "explain", "0 2 * * *", *args) == 0
     assert "2026-03-29T03:00:00+02:00" in cli.out
-    assert "clock goes forward 1 h before" in cli.out
+    assert "02:00 is left out that day: runs right after the gap" in cli.out
+    assert "clocks go forward 1 h at 2026-03-29T03:00:00+02:00: 02:00 is left out" in cli.out
+    assert "note: 02:00 does not exist" in cli.err
     assert cli("schedule", "next", "0 2 * * *", *args, "--json") == 0
     rows = json.loads(cli.out)["data"]
     assert [row["utc"] for row in rows] == ["2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"]
+
+
+def test_schedule_explain_takes_all_that_decides_slots(cli):
+    args = ["--tz", "Europe/Berlin", "--after", "2026-03-28T12:00:00+01:00", "-n", "2", "--json"]
+    rules = ["--dst-gap", "skip", "--exclude", "2026-03-30", "--end-at", "2026-03-31T12:00:00Z"]
+    assert cli("schedule", "explain", "0 2 * * *", *args, *rules) == 0
+    told = json.loads(cli.out)["data"]
+    assert [row["at"][:10] for row in told["next"]] == ["2026-03-31"]
+    assert [row["at"][:10] for row in told["excluded"]] == ["2026-03-30"]
+    assert [row["after"] - row["before"] for row in told["clock_changes"]] == [3600, -3600]
+    args[-1:] = ["--dst-overlap", "both", "--after", "2026-10-24T12:00:00Z"]
+    assert cli("schedule", "explain", "30 2 * * *", *args) == 0
+    assert "the first 02:30 of two" in cli.out
+    assert "the second 02:30 of two" in cli.out
+    week = ["--week-start", "sunday", "--after", "2026-01-01", "-n", "1", "--json"]
+    assert cli("schedule", "next", "weekly", *week) == 0
+    assert json.loads(cli.out)["data"][0]["utc"] == "2026-01-04T00:00:00Z"
+    assert cli("schedule", "check", "@daily", "--exclude", "--02-30") == 2
+    assert cli.err.splitlines()[1:3] == ["  --02-30", "    ^"]
 
 
 def test_schedule_check(cli):
