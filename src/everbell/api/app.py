@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -89,7 +90,7 @@ def _dispatcher(world: _World, methods: dict[str, Endpoint]) -> Callable[[Reques
                     hint=f"possible: {', '.join(allowed)}",
                     suggestions=allowed,
                 )
-            response = await _perform(endpoint, world, request)
+            response = await _perform(endpoint, world, request, request_id)
         except ClientDisconnect:
             # Nobody is there to read this; it only ends the request in good order.
             response = answer_error(UserError("the client went away"), _path(request), request_id)
@@ -100,13 +101,17 @@ def _dispatcher(world: _World, methods: dict[str, Endpoint]) -> Callable[[Reques
     return dispatch
 
 
-async def _perform(endpoint: Endpoint, world: _World, request: Request) -> Response:
+async def _perform(
+    endpoint: Endpoint, world: _World, request: Request, request_id: str
+) -> Response:
     services, actor = world.services, LOCAL
     if endpoint.scope is not None:
         actor = await identify(services, request)
         if actor is not LOCAL:
             world.limits.take(str(actor.credential_id), services.clock.monotonic())
         actor.require(endpoint.scope)
+    client = request.client.host if request.client and actor is not LOCAL else ""
+    actor = replace(actor, address=client, request_id=request_id)
     endpoint.check_query(request)
     return await endpoint.handler(Call(request, services, actor, world.ready, world.limits))
 

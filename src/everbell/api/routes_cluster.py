@@ -5,9 +5,10 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from everbell.api import views
-from everbell.api.call import Call, Endpoint, answer
+from everbell.api.call import LIMIT, Call, Endpoint, Param, answer
 from everbell.api.problems import NotReady
 from everbell.api.schemas import (
+    AuditOut,
     Health,
     HoldIn,
     HoldOut,
@@ -19,7 +20,7 @@ from everbell.api.schemas import (
 )
 from everbell.api.times import parse_iso
 from everbell.domain.errors import FieldProblem, ValidationError
-from everbell.services import holds, nodes
+from everbell.services import audit, holds, nodes
 from everbell.services.context import as_key, missing
 from everbell.services.preview import Question, preview
 
@@ -93,6 +94,16 @@ async def preview_schedule(call: Call) -> Response:
     return answer(views.explained(given.schedule, preview(call.services, asked)))
 
 
+async def list_audit(call: Call) -> Response:
+    """List who changed what, newest first: only those changes that this credential may see."""
+    limit = call.limit()
+    before = call.integer("cursor", 0, 1, 1 << 53) or None
+    found = await audit.list_all(call.services, call.actor, limit + 1, before)
+    more = str(found[limit - 1].id) if len(found) > limit else None
+    shown = [views.audit(one) for one in found[:limit]]
+    return answer(shown, page=PageOut(limit=limit, next=more))
+
+
 async def health(_: Call) -> Response:
     """Say that the process lives."""
     return answer(Health(status="ok"))
@@ -160,6 +171,24 @@ CLUSTER_ROUTES = (
         handler=list_nodes,
         scope="read",
         answer=NodeOut,
+        many=True,
+    ),
+    Endpoint(
+        method="GET",
+        path="/audit",
+        name="audit_list",
+        summary="List who changed what",
+        handler=list_audit,
+        scope="admin",
+        query=(
+            LIMIT,
+            Param(
+                "cursor",
+                "page.next of the answer before.",
+                {"type": "integer", "minimum": 1, "maximum": 1 << 53},
+            ),
+        ),
+        answer=AuditOut,
         many=True,
     ),
     Endpoint(

@@ -32,7 +32,13 @@ from everbell.api.schemas import (
     RunOut,
     SlotOut,
 )
-from everbell.domain.errors import ConflictError, LimitError, NotFoundError, ValidationError
+from everbell.domain.errors import (
+    ConflictError,
+    FieldProblem,
+    LimitError,
+    NotFoundError,
+    ValidationError,
+)
 from everbell.domain.job import Job
 from everbell.domain.run import RunKey
 from everbell.ports.store import JobFilter
@@ -202,11 +208,15 @@ async def run_job(call: Call) -> Response:
     """Run a job now, whatever its schedule; repeatable under an Idempotency-Key."""
     raw = await call.raw()
     given = await call.body(RunNow, optional=True)
+    if len(given.reason) > holds.MAX_REASON:
+        hint = f"at most {holds.MAX_REASON} characters"
+        problem = FieldProblem("/reason", "is too long", hint=hint)
+        raise ValidationError("the run can't be stored", problems=(problem,))
     job = await _found(call)
     asked = call.asked(f"POST /jobs/{job.id}/runs")
     plan = await idempotency.plan(call.services, call.actor, asked, raw, 0)
     run_key = RunKey(plan.slot_us, job.id, plan.trigger_id)
-    run = await runs.trigger(call.services, job, run_key, reason=given.reason[:1000])
+    run = await runs.trigger(call.services, job, run_key, reason=given.reason, actor=call.actor)
     headers = {"location": f"/api/v1/runs/{run.id}"}
     return answer(views.run(run, job), 201, headers | (REPLAYED if plan.replayed else {}))
 

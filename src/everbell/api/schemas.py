@@ -380,6 +380,23 @@ class NodeOut(Out, frozen=True, kw_only=True):
     address: str
 
 
+class AuditOut(Out, frozen=True, kw_only=True):
+    """A change: ``before`` and ``after`` are digests of the thing, empty where there was none."""
+
+    id: int
+    at: Time
+    who: str
+    credential_id: int | None
+    address: str
+    request_id: str
+    what: str
+    kind: str
+    target: str
+    project_id: int | None
+    before: str
+    after: str
+
+
 class Health(Out, frozen=True, kw_only=True):
     """Whether the process lives (or can work), and why not."""
 

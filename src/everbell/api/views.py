@@ -10,6 +10,7 @@ import msgspec
 from everbell.api.job_input import show_misfire, show_retry
 from everbell.api.schemas import (
     AttemptOut,
+    AuditOut,
     ClockChangeOut,
     CredentialOut,
     HoldOut,
@@ -21,6 +22,7 @@ from everbell.api.schemas import (
     SlotOut,
 )
 from everbell.api.times import iso, iso_in
+from everbell.domain.audit import AuditEntry
 from everbell.domain.job import HttpAction, Job
 from everbell.domain.records import Credential, Hold, Node, Project
 from everbell.domain.run import Attempt, Run
@@ -233,6 +235,24 @@ def hold(it: Hold) -> HoldOut:
         reason=it.reason,
         who=it.who,
         created_at=_at(it.created_us),
+    )
+
+
+def audit(it: AuditEntry) -> AuditOut:
+    """Show an entry of the audit log."""
+    return AuditOut(
+        id=it.id,
+        at=_at(it.at_us),
+        who=it.who,
+        credential_id=it.credential_id or None,
+        address=it.address,
+        request_id=it.request_id,
+        what=it.what,
+        kind=it.kind,
+        target=it.target,
+        project_id=it.project_id,
+        before=it.before,
+        after=it.after,
     )
 
 

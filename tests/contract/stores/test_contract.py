@@ -37,3 +37,7 @@ class TestHistory(contracts.HistoryContract):
 
 class TestCluster(contracts.ClusterContract):
     """See the contract."""
+
+
+class TestAudit(contracts.AuditContract):
+    """See the contract."""

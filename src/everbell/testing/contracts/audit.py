@@ -13,7 +13,9 @@ from everbell.testing.contracts.making import NOW, add_job, credential, hold, pr
 
 
 def entry(what: str = "project.create", **rest: object) -> AuditEntry:
-    return replace(AuditEntry(at_us=NOW, who="ann", what=what, kind=what.split(".", maxsplit=1)[0]), **rest)
+    return replace(
+        AuditEntry(at_us=NOW, who="ann", what=what, kind=what.split(".", maxsplit=1)[0]), **rest
+    )
 
 
 class AuditContract:
