@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -125,12 +126,16 @@ async def _serve(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None])
                     loop="none",
                     lifespan="off",
                     log_config=None,
-                    access_log=False,
+                    log_level=_server_log_level(settings),
+                    access_log=settings.log.level == "DEBUG",
                     server_header=False,
                     timeout_graceful_shutdown=DRAIN_S,
                 )
             )
+            log.info("the node listens on %s", address)
             await _until_stopped(server, engine, listener, lambda: ready(address))
+            grace_s = settings.execution.shutdown_grace
+            log.info("the node stops: nothing new starts, what runs has %g s", grace_s)
         finally:
             await engine.stop()
     finally:
@@ -138,6 +143,11 @@ async def _serve(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None])
     if engine.failure:
         log.error("the node stopped because a part of it failed: %s", engine.failure)
     return 1 if engine.failure else 0
+
+
+def _server_log_level(settings: Settings) -> int:
+    """Each request is told at DEBUG, else only what went wrong."""
+    return logging.INFO if settings.log.level == "DEBUG" else logging.WARNING
 
 
 def _assemble(
@@ -196,11 +206,17 @@ def _listen(settings: Settings) -> socket.socket:
         listener.listen(1024)
     except OSError as error:
         message = f"can't listen on {server.host}:{server.port}: {error.strerror or error}"
-        raise ConfigError(
-            message, hint="is a node running already? choose another server.port or server.host"
-        ) from error
+        raise ConfigError(message, hint=_listen_hint(error)) from error
     listener.setblocking(False)
     return listener
+
+
+def _listen_hint(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "server.host must be an address of this machine, such as 127.0.0.1 or 0.0.0.0"
+    if error.errno in {errno.EACCES, errno.EPERM}:
+        return "ports below 1024 need special rights: choose another server.port"
+    return "is a node running already? choose another server.port or server.host"
 
 
 class _Server(uvicorn.Server):

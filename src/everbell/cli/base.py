@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ OUTPUTS = ("table", "json", "jsonl", "yaml", "csv", "name")
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_RUN_FAILED, EXIT_AUTH = 0, 1, 2, 3, 4
 EXIT_NOT_FOUND, EXIT_CONFLICT, EXIT_UNREACHABLE, EXIT_PENDING = 5, 6, 7, 8
 EXIT_INTERRUPTED = 130
+CARET_BEFORE, CARET_WIDTH = 40, 100
 
 PLURALS = {
     "credentials": "credential",
@@ -45,14 +47,17 @@ class State:
         self.overrides: dict[str, str] = {}
         self._loaded: Loaded | None = None
 
-    def load(self) -> Loaded:
-        """Read the settings once. Notes go to stderr. Raises ConfigError."""
+    def load(self, *, tell: bool = True) -> Loaded:
+        """Read the settings once. With ``tell`` notes go to stderr. Raises ConfigError.
+
+        Commands that only look something up do not repeat the notes on every call.
+        """
         if self._loaded is None:
             from everbell.config.loader import load_settings
 
             path = Path(self.config).expanduser() if self.config else None
             self._loaded = load_settings(path, os.environ, self.overrides)
-            for note in self._loaded.notes:
+            for note in self._loaded.notes if tell else ():
                 warn(note)
         return self._loaded
 
@@ -114,7 +119,8 @@ def show_error(error: EverbellError) -> None:
     """Print an expected error: what, where, why, and what next."""
     say(f"{_styled('error:', 'red')} {error.message}")
     if isinstance(error, ScheduleError):
-        say(f"  {error.text}\n  {' ' * error.position}^")
+        for line in _pointed(error.text, error.position):
+            say(f"  {line}")
     for line in _details(error):
         say(f"  {line}")
     for hint in _hints(error):
@@ -142,12 +148,27 @@ def _details(error: EverbellError) -> list[str]:
 def _caret(problem: dict[str, Any]) -> list[str] | None:
     text, position = problem.get("text"), problem.get("position")
     if isinstance(text, str) and isinstance(position, int):
-        return [text, " " * position + "^"]
+        return _pointed(text, position)
     return None
 
 
+def _pointed(text: str, position: int) -> list[str]:
+    """Return the text and a caret below the position; of a long text only what is near it."""
+    start = max(0, position - CARET_BEFORE)
+    stop = start + CARET_WIDTH
+    # A tab or a line break would move the caret away from what it points at.
+    shown = "".join(one if one.isprintable() else " " for one in text[start:stop])
+    head, tail = "..." if start else "", "..." if stop < len(text) else ""
+    return [head + shown + tail, " " * (len(head) + position - start) + "^"]
+
+
+_LISTED = re.compile(r"list what there is: GET /(\w+)")
+
+
 def _hints(error: EverbellError) -> list[str]:
-    hints = [error.hint] if error.hint else []
+    # The API names its own address; here the command that asks it is of more use.
+    hint = _LISTED.sub(lambda found: _list_command(found[1]), error.hint)
+    hints = [hint] if hint else []
     if isinstance(error, ApiError):
         names = [str(name) for name in error.problem.get("suggestions") or []]
     else:
@@ -155,6 +176,10 @@ def _hints(error: EverbellError) -> list[str]:
     if names and not any("did you mean" in hint for hint in hints):
         hints.insert(0, "did you mean " + " or ".join(f"`{name}`" for name in names[:3]) + "?")
     return hints
+
+
+def _list_command(nouns: str) -> str:
+    return f"`everbell {PLURALS.get(nouns, nouns)} list` shows what is there"
 
 
 _BY_STATUS = {

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, MutableMapping
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPResponse,
+    HTTPSConnection,
+    IncompleteRead,
+    RemoteDisconnected,
+)
 from pathlib import Path
 from socket import socket
 from typing import Any
@@ -59,7 +67,11 @@ class ApiClient(ABC):
         self, method: str, path: str, *, body: Any = None, query: Query | None = None
     ) -> tuple[int, Any]:
         """Send JSON; return status and decoded body (None if empty)."""
-        sent = None if body is None else json.dumps(body).encode()
+        try:
+            sent = None if body is None else json.dumps(body, allow_nan=False).encode()
+        except ValueError as error:
+            message = f"a number can't be sent: {error}"
+            raise UsageError(message, hint="nan and inf are no numbers here") from None
         status, raw = self.exchange(method, path, sent, query or {})
         return status, _decode(status, raw)
 
@@ -222,12 +234,18 @@ class RemoteClient(ApiClient):
 
     def _unreachable(self, error: Exception) -> Unreachable:
         why = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+        if isinstance(error, HTTPException):
+            why = "the connection broke off" if _broke_off(error) else "it does not speak HTTP"
         message = f"can't reach the server at {self.url} ({why})"
         hint = "start one with `everbell start`, or name another with --server"
         return Unreachable(message, hint=hint)
 
     def close(self) -> None:
         """Nothing stays open between requests."""
+
+
+def _broke_off(error: HTTPException) -> bool:
+    return isinstance(error, IncompleteRead | RemoteDisconnected)
 
 
 def _read(sock: socket, answer: HTTPResponse, left: Left | None) -> bytes:
@@ -260,20 +278,20 @@ class LocalClient(ApiClient):
     async def _open(self, loaded: Loaded, secrets: Secrets) -> None:
         opened: asyncio.Future[App] = asyncio.get_running_loop().create_future()
         self._keeper = asyncio.create_task(self._keep(loaded, secrets, opened))
-        self._app = await opened
+        # Whatever way the keeper ends, nobody may wait for it for ever.
+        both: set[asyncio.Future[Any]] = {self._keeper, opened}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if not opened.done():
+            await self._keeper
+        self._app = opened.result()
 
     async def _keep(self, loaded: Loaded, secrets: Secrets, opened: asyncio.Future[App]) -> None:
         """Enter and leave the application in one task, as cancel scopes require."""
         from everbell.bootstrap import open_local
 
-        try:
-            async with open_local(loaded, secrets) as app:
-                opened.set_result(app)
-                await self._closing.wait()
-        except BaseException as error:
-            if opened.done():
-                raise
-            opened.set_exception(error)
+        async with open_local(loaded, secrets) as app:
+            opened.set_result(app)
+            await self._closing.wait()
 
     def exchange(
         self, method: str, path: str, body: bytes | None, query: Query
@@ -417,7 +435,7 @@ def connect(at: State) -> ApiClient:
 
 
 def _local(at: State) -> ApiClient:
-    loaded = at.load()
+    loaded = at.load(tell=False)
     url = loaded.settings.database.url
     if url.startswith("memory:"):
         server = loaded.settings.server
@@ -429,7 +447,15 @@ def _local(at: State) -> ApiClient:
         raise ConfigError(message, hint="`everbell init` makes them; or name a --server")
     if note := permission_note(loaded.directory):
         warn(note)
-    return LocalClient(loaded, require_secrets(loaded.directory, os.environ))
+    _hide_request_log()
+    return LocalClient(loaded, require_secrets(loaded.directory, os.environ, file))
+
+
+def _hide_request_log() -> None:
+    """Keep to stderr only what the answer does not say: the trace of a broken promise."""
+    handler = logging.StreamHandler()
+    handler.addFilter(lambda record: bool(record.exc_info))
+    logging.getLogger("everbell").handlers = [handler]
 
 
 def _headers(at: State, url: str) -> dict[str, str]:

@@ -87,7 +87,7 @@ def _directory() -> str:
     chosen = state().config
     if chosen is not None:
         return str(Path(chosen).expanduser().absolute().parent)
-    return state().load().directory
+    return state().load(tell=False).directory
 
 
 @credential.command("create")

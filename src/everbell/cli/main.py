@@ -60,7 +60,23 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit with the documented code; expected errors show no trace."""
+    _fill_closed_streams()
     sys.exit(run(args))
+
+
+def _fill_closed_streams() -> None:
+    """Give a closed stdin, stdout or stderr (``>&-``) a place to go.
+
+    Else the next file that is opened, such as the database, would get the number 1 or 2.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            mode = os.O_RDONLY if number == 0 else os.O_WRONLY
+            opened = os.open(os.devnull, mode)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
 
 
 def run(args: Sequence[str] | None = None) -> int:

@@ -11,8 +11,7 @@ from everbell import __version__
 from everbell.cli.base import Command, UsageError, say, state
 from everbell.cli.config import apply_assignments, set_option
 from everbell.config.loader import Loaded
-from everbell.config.secrets import load_secrets, permission_note
-from everbell.domain.errors import ConfigError
+from everbell.config.secrets import permission_note, require_secrets
 
 
 @click.command(cls=Command)
@@ -44,11 +43,7 @@ def start(
 
         make_ready(at, Path(at.config).expanduser().parent if at.config else Path())
     loaded = at.load()
-    secrets = load_secrets(loaded.directory, os.environ)
-    if secrets is None:
-        message = f"no secrets in {loaded.directory}: a node needs a secret key"
-        hint = "`everbell init` makes everything, `everbell credential init` only the secrets"
-        raise ConfigError(message, hint=hint)
+    secrets = require_secrets(loaded.directory, os.environ, _database(loaded))
     if note := permission_note(loaded.directory):
         say(f"note: {note}")
     from everbell.bootstrap import run_node
@@ -56,6 +51,11 @@ def start(
 
     set_up(loaded.settings.log, loaded.directory)
     return run_node(loaded, secrets, lambda address: _tell_ready(loaded, address))
+
+
+def _database(loaded: Loaded) -> Path | None:
+    scheme, _, rest = loaded.settings.database.url.partition(":///")
+    return Path(loaded.directory) / rest if scheme == "sqlite" else None
 
 
 def _tell_ready(loaded: Loaded, address: str) -> None:

@@ -129,7 +129,8 @@ def _parse_yaml(path: Path, text: str) -> Document:
         if root is None:
             return Document(path, {}, lines)
         if not isinstance(root, yaml.MappingNode):
-            message = f"{path}: settings expected (`key: value`), found {root.tag.split(':')[-1]}"
+            found = "list" if isinstance(root, yaml.SequenceNode) else "single value"
+            message = f"{path}: settings expected (`key: value`), found a {found}"
             raise ConfigError(message, hint="`everbell config init` shows the form")
         _yaml_lines(path, root, (), lines)
         tree = loader.construct_document(root)

@@ -30,9 +30,13 @@ RESERVED_ENV = frozenset(
 """Variables of the command line and of the secrets, which are no settings."""
 
 # A Kubernetes service named "everbell" brings these into every container beside it.
-_SERVICE_LINKS = re.compile(
-    r"^EVERBELL(_\w+)?_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*|PORT)$"
-)
+_SERVICE_LINKS = re.compile(r"^EVERBELL(_\w+)?_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)$")
+
+
+def _is_service_link(variable: str, value: str) -> bool:
+    if variable.endswith("_PORT") and re.match(r"^(tcp|udp|sctp)://", value):
+        return True
+    return bool(_SERVICE_LINKS.match(variable))
 
 
 class Loaded(Record, frozen=True):
@@ -63,11 +67,16 @@ class _Collector:
         pointer = "/" + name.replace(".", "/")
         self.problems.append(FieldProblem(pointer, message, hint=hint, code="invalid_config"))
 
-    def put(self, name: str, value: Any, origin: str, *, text: bool) -> None:
+    def put(
+        self, name: str, value: Any, origin: str, *, text: bool, spelled: str | None = None
+    ) -> None:
+        """Take a value, or note what is wrong, under the name that it was given by."""
         try:
             self.values[name] = read_value(all_fields()[name], value, text=text)
         except ConfigError as error:
-            self.problem(name, f"{origin}: {error.message}", error.hint)
+            message = f"{origin}: {error.message.replace(f'`{name}`', f'`{spelled or name}`')}"
+            if not any(problem.message == message for problem in self.problems):
+                self.problem(name, message, error.hint)
         else:
             self.origins[name] = origin
 
@@ -183,7 +192,7 @@ def _put_once(
         into.problem(name, message, "keep one of the two")
         return
     given[name] = key
-    into.put(name, value, where, text=False)
+    into.put(name, value, where, text=False, spelled=key if key in ALIASES else name)
 
 
 # --- environment and flags -----------------------------------------------------------------------
@@ -199,7 +208,7 @@ def _take_env(into: _Collector, env: Mapping[str, str]) -> None:
             continue
         if variable in by_env:
             into.put(by_env[variable], env[variable], f"env {variable}", text=True)
-        elif not _SERVICE_LINKS.match(variable):
+        elif not _is_service_link(variable, env[variable]):
             near = _close(variable, [*by_env, *RESERVED_ENV])
             into.problem(variable, f"environment: `{variable}` is no setting", near)
 
@@ -212,7 +221,8 @@ def _take_scheduler0_env(into: _Collector, variable: str, value: str) -> None:
         into.notes.append(cluster_note(name, f"env {variable}"))
         return
     for target in ALIASES[name]:
-        into.put(target, translate(name, value), f"env {variable}", text=True)
+        given = translate(name, value)
+        into.put(target, given, f"env {variable}", text=True, spelled=name)
 
 
 def _take_overrides(into: _Collector, overrides: Mapping[str, Any]) -> None:
@@ -248,6 +258,21 @@ def _check_together(into: _Collector, settings: Settings) -> None:
         where = into.origins.get("database.url", "default")
         message = f"{where}: `database.url` can't be `{url}`"
         into.problem("database.url", message, "write sqlite:///FILE or memory:")
+    for text in settings.callbacks.allow:
+        if not _is_network(text):
+            where = into.origins.get("callbacks.allow", "default")
+            message = f"{where}: `callbacks.allow` has `{text}`, which is no network"
+            into.problem("callbacks.allow", message, "write 10.0.0.0/8 or a single address")
+
+
+def _is_network(text: str) -> bool:
+    import ipaddress  # most configurations list none
+
+    try:
+        ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 # --- suggestions ---------------------------------------------------------------------------------

@@ -19,7 +19,8 @@ from everbell.domain.job import Record
 
 FILE_NAME = ".everbell"
 MIN_KEY_LENGTH = 16
-_HINT = "`everbell credential init --generate` writes one"
+_HINT = "`everbell init` makes everything, `everbell credential init --generate` only this"
+_LOST_HINT = "restore it from a backup: the database here can't be opened with new secrets"
 
 
 class CliKey(Record, frozen=True):
@@ -80,12 +81,18 @@ def load_secrets(directory: str | Path, env: Mapping[str, str] | None = None) ->
     return merged
 
 
-def require_secrets(directory: str | Path, env: Mapping[str, str] | None = None) -> Secrets:
-    """Return the directory's secrets. Raises ConfigError if it has none."""
+def require_secrets(
+    directory: str | Path, env: Mapping[str, str] | None = None, database: Path | None = None
+) -> Secrets:
+    """Return the directory's secrets. Raises ConfigError if it has none.
+
+    If the ``database`` is there already, new secrets would not fit it: the hint says so.
+    """
     found = load_secrets(directory, env)
     if found is None:
         message = f"no secrets in {directory}: {FILE_NAME} is missing"
-        raise ConfigError(message, hint=_HINT)
+        made_with_one = database is not None and database.exists()
+        raise ConfigError(message, hint=_LOST_HINT if made_with_one else _HINT)
     return found
 
 

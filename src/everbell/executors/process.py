@@ -310,6 +310,8 @@ def find_program(name: str, path: str, cwd: str | None) -> str:
         _check_format(full)
         return full
     full = os.path.abspath(os.path.join(cwd or os.curdir, name))  # noqa: PTH100, PTH118
+    if os.path.isdir(full):  # noqa: PTH112
+        raise RefusedError(f"{full} is a directory, no program", hint="name the program in it")
     if not os.path.isfile(full):  # noqa: PTH113
         raise RefusedError(f"no program {full} on this node", hint="install it, or mend the path")
     if not os.access(full, os.X_OK):

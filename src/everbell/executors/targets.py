@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from yarl import URL
 
 from everbell.domain.errors import RefusedError, ValidationError
-from everbell.executors.addresses import Address, AddressPolicy
+from everbell.executors.addresses import Address, AddressPolicy, Kind, kind_of
 
 _BAD_CHARACTERS = re.compile(r"[\x00-\x20\x7f\\]")
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_-]+)*\.?")
@@ -121,7 +121,7 @@ def refuse_unless_allowed(host: str, answers: list[Address], policy: AddressPoli
         problem = policy.problem(address)
         if problem:
             where = str(address) if host == str(address) else f"{host} ({address})"
-            raise RefusedError(
-                f"callbacks to {where} are refused: {problem}",
-                hint="an operator can list the network under callbacks.allow",
-            )
+            hint = "an operator can list the network under callbacks.allow"
+            if kind_of(address) is Kind.NEVER:
+                hint = "no setting allows it: name the host that answers"
+            raise RefusedError(f"callbacks to {where} are refused: {problem}", hint=hint)

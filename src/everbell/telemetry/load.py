@@ -10,7 +10,7 @@ class SystemLoad:
 
     def __init__(self) -> None:
         self._process = psutil.Process()
-        psutil.cpu_percent(interval=None)
+        self._measured = False
 
     def rss_bytes(self) -> int:
         """Return the resident memory of this process and of the programs that it started."""
@@ -23,5 +23,12 @@ class SystemLoad:
         return total
 
     def cpu_percent(self) -> float:
-        """Return the machine's CPU use since the last call, 0..100."""
-        return float(psutil.cpu_percent(interval=None))
+        """Return the machine's CPU use since the last call, 0..100; the first call gives 0.
+
+        The moment between two calls in a row says nothing: it would show the start itself.
+        """
+        use = float(psutil.cpu_percent(interval=None))
+        if not self._measured:
+            self._measured = True
+            return 0.0
+        return use

@@ -1,10 +1,12 @@
+from ipaddress import ip_address
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from everbell.domain.errors import RefusedError, ValidationError
 from everbell.executors.addresses import AddressPolicy
-from everbell.executors.targets import check_literal, parse_target
+from everbell.executors.targets import check_literal, parse_target, refuse_unless_allowed
 
 GOOD = [
     "http://example.com",
@@ -121,7 +123,7 @@ def test_nothing_but_a_validation_error_comes_out(tail):
 def test_literals_that_are_never_reached_unless_listed(url):
     with pytest.raises(RefusedError) as caught:
         check_literal(parse_target(url), AddressPolicy(private=True))
-    assert "callbacks.allow" in caught.value.hint
+    assert "callbacks.allow" in caught.value.hint or "no setting" in caught.value.hint
 
 
 def test_private_literals_follow_the_policy():
@@ -130,3 +132,13 @@ def test_private_literals_follow_the_policy():
     with pytest.raises(RefusedError, match="private"):
         check_literal(target, AddressPolicy(private=False))
     check_literal(target, AddressPolicy(private=False, allow=("10.0.0.0/8",)))
+
+
+def test_the_hint_offers_no_setting_that_would_not_help():
+    policy = AddressPolicy(private=True)
+    with pytest.raises(RefusedError) as caught:
+        refuse_unless_allowed("0.0.0.0", [ip_address("0.0.0.0")], policy)
+    assert "no setting allows it" in caught.value.hint
+    with pytest.raises(RefusedError) as caught:
+        refuse_unless_allowed("x", [ip_address("169.254.169.254")], policy)
+    assert "callbacks.allow" in caught.value.hint

@@ -1,0 +1,11 @@
+from everbell.telemetry.load import SystemLoad
+
+
+def test_the_first_reading_does_not_judge_the_start_itself():
+    load = SystemLoad()
+    assert load.cpu_percent() == 0.0
+    assert 0.0 <= load.cpu_percent() <= 100.0
+
+
+def test_memory_is_that_of_the_process():
+    assert SystemLoad().rss_bytes() > 1_000_000
