@@ -114,7 +114,10 @@ def descendants(kind: type[errors.EverbellError]) -> Iterator[type[errors.Everbe
     yield kind
     home = errors.__name__
     children = [c for c in kind.__subclasses__() if c.__module__.startswith("everbell.")]
-    for child in sorted(children, key=lambda c: c.__module__ != home):
+    own = [c for c in children if c.__module__ == home]
+    # Elsewhere the order would depend on which module was imported first.
+    others = sorted((c for c in children if c.__module__ != home), key=lambda c: c.code)
+    for child in (*own, *others):
         yield from descendants(child)
 
 

@@ -7,13 +7,15 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```(\w+)?[ \t]*([^\n]*)\n(.*?)^```[ \t]*$", re.MULTILINE | re.DOTALL)
-PORT = "9091"
+PORTS = ("9091", "9092")
+"""Used on pages: a node's, and that of a server beside it. Tests put free ones there."""
 
 # What differs from run to run, in the order in which it is replaced.
 MASKS = (
@@ -21,6 +23,7 @@ MASKS = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?", "<time>"),
     (r"\b\d+-1\d{15}(-[0-9a-f]{16})?\b", "<run>"),
     (r"\beb_[0-9a-f]{24}\b", "<key>"),
+    (r"\bwhsec_[\w+/]+=*", "<secret>"),
     (r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>"),
     (r"\b[\w-]{43}\b", "<secret>"),
     (r"\b\d+\.\d+\b", "<number>"),
@@ -115,9 +118,9 @@ def differs(shown: list[str], printed: list[str]) -> str:
 class Shell:
     """A bash that goes on from command to command, as a reader's terminal does."""
 
-    def __init__(self, directory: Path, port: int) -> None:
+    def __init__(self, directory: Path, ports: Sequence[int]) -> None:
         self.directory = directory
-        self.port = port
+        self.ports = dict(zip(PORTS, map(str, ports), strict=True))
         self.script = directory.parent / "step.sh"
         self.master, slave = os.openpty()
         bin_dir = str(Path(sys.executable).parent)
@@ -135,7 +138,7 @@ class Shell:
                 "LANG": "C.UTF-8",
                 "COLUMNS": "200",
                 "NO_COLOR": "1",
-                "EVERBELL_SERVER_PORT": str(port),
+                "EVERBELL_SERVER_PORT": str(ports[0]),
             },
         )
         os.close(slave)
@@ -143,14 +146,18 @@ class Shell:
     def run(self, command: str) -> tuple[list[str], int]:
         """Run one command; return the lines that it printed, and its exit code."""
         assert self.process.stdin is not None
-        self.script.write_text(command.replace(PORT, str(self.port)) + "\n")
+        for shown, port in self.ports.items():
+            command = command.replace(shown, port)
+        self.script.write_text(command + "\n")
         end = "--end-of-step--"
         self.process.stdin.write(f". {self.script} < /dev/null\nprintf '\\n{end} %d\\n' $?\n")
         self.process.stdin.flush()
         seen = b""
         while not (last := re.search(rb"\n%s (\d+)\r?\n" % end.encode(), seen)):
             seen += os.read(self.master, 65536)
-        text = seen[: last.start()].decode().replace("\r\n", "\n").replace(str(self.port), PORT)
+        text = seen[: last.start()].decode().replace("\r\n", "\n")
+        for shown, port in self.ports.items():
+            text = text.replace(port, shown)
         return text.splitlines(), int(last[1])
 
     def close(self) -> None:

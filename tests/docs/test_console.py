@@ -12,8 +12,9 @@ from everbell_docs_pages import PAGES, ROOT, Shell, blocks, differs, steps
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
-# `console` is run in an empty directory against real nodes. `console checkout` belongs to a
-# checkout of the sources: its `make` targets must exist (the tests can't run themselves).
+# `console` is run in a directory of its own against real nodes; `python NAME` is a file there.
+# `console checkout` belongs to a checkout of the sources: its `make` targets must exist (the tests
+# can't run themselves).
 # `console root` changes a system: the page's own test checks what can be checked.
 TOLD = re.compile(r"\s+# exit code (\d+)$")
 
@@ -22,10 +23,11 @@ def pages_with(info: str) -> list[Path]:
     return [p for p in PAGES if any(b.info == info for b in blocks(p, "console"))]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports() -> list[int]:
+    with socket.socket() as one, socket.socket() as two:
+        for probe in (one, two):
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in (one, two)]
 
 
 def shown(page: Path) -> str:
@@ -36,7 +38,10 @@ def shown(page: Path) -> str:
 def test_every_command_of_a_page_does_what_the_page_says(page: Path, tmp_path: Path) -> None:
     home = tmp_path / "reader"
     home.mkdir()
-    shell = Shell(home, free_port())
+    shell = Shell(home, free_ports())
+    for named in blocks(page, "python"):
+        if named.info:
+            (home / named.info).write_text(named.text)
     try:
         for block in blocks(page, "console"):
             for step in steps(block) if not block.info else []:

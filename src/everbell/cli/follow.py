@@ -73,6 +73,7 @@ def verdict(run: dict[str, Any]) -> int:
     """Tell how a run ended and return the exit code: 0 if it succeeded, else 3."""
     state = run.get("state")
     why = run.get("error") or run.get("reason") or ""
-    code = f" (code {run['code']})" if run.get("code") not in {None, 0, 200} else ""
+    telling = state != "succeeded" and run.get("code") not in {None, 0}
+    code = f" (code {run['code']})" if telling else ""
     say(f"run {run.get('id')} {state}{code}" + (f": {why}" if why else ""))
     return EXIT_OK if state == "succeeded" else EXIT_RUN_FAILED

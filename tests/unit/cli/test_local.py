@@ -1,5 +1,6 @@
 """Commands against the real application, in this process, over a database in a directory."""
 
+import base64
 import json
 from pathlib import Path
 
@@ -172,3 +173,19 @@ def test_a_broken_database_is_told(ready):
     Path("everbell.db").write_bytes(b"this is no database at all" * 1000)
     assert cli("job", "list") in {1, 2}
     assert cli.err.startswith("error: ")
+
+
+def test_the_webhook_secret_of_a_project(ready):
+    cli = ready
+    for name in ("shop", "ops"):
+        assert cli("project", "create", name) == 0
+    assert cli("project", "secret", "shop") == 0
+    secret = cli.out.strip()
+    assert len(base64.b64decode(secret.removeprefix("whsec_"), validate=True)) == 32
+    assert cli("project", "secret", "shop", "--json") == 0
+    assert json.loads(cli.out)["data"]["webhook_secret"] == secret
+    assert cli("project", "secret", "ops") == 0
+    assert cli.out.strip() != secret
+    assert cli("project", "secret", "shop", "--server", "http://127.0.0.1:9") == 2
+    assert "without --server" in cli.err
+    assert cli("project", "secret", "opps") == 5
