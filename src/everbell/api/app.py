@@ -17,7 +17,7 @@ from everbell.api.auth import identify
 from everbell.api.bodies import closest
 from everbell.api.call import Call, Endpoint
 from everbell.api.limits import Limits
-from everbell.api.problems import MethodError, answer_error
+from everbell.api.problems import HeadersTooLarge, MethodError, answer_error
 from everbell.api.table import ENDPOINTS
 from everbell.domain.errors import NotFoundError, UserError
 from everbell.services.context import LOCAL, Services
@@ -105,6 +105,7 @@ async def _perform(
     endpoint: Endpoint, world: _World, request: Request, request_id: str
 ) -> Response:
     services, actor = world.services, LOCAL
+    _check_head(request, services.settings.api.max_headers)
     if endpoint.scope is not None:
         actor = await identify(services, request)
         if actor is not LOCAL:
@@ -114,6 +115,17 @@ async def _perform(
     actor = replace(actor, address=client, request_id=request_id)
     endpoint.check_query(request)
     return await endpoint.handler(Call(request, services, actor, world.ready, world.limits))
+
+
+def _check_head(request: Request, most: int) -> None:
+    scope = request.scope
+    size = len(scope["path"]) + len(scope["query_string"])
+    size += sum(len(name) + len(value) for name, value in scope["headers"])
+    if size > most:
+        raise HeadersTooLarge(
+            f"headers and address are {size} bytes long",
+            hint=f"at most {most} (setting api.max_headers)",
+        )
 
 
 def _request_id(services: Services, request: Request) -> str:

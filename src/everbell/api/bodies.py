@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import re
 import types
@@ -10,7 +11,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin
 import msgspec
 from starlette.requests import Request
 
-from everbell.api.problems import JsonError, MediaTypeError
+from everbell.api.problems import JsonError, MediaTypeError, SlowBody
 from everbell.domain.errors import FieldProblem, LimitError, ValidationError
 from everbell.services.validate import as_given
 
@@ -23,8 +24,23 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 MAX_SHOWN = 80
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Return the body. Raises LimitError as soon as it is longer than ``limit`` bytes."""
+async def read_body(request: Request, limit: int, timeout_s: float) -> bytes:
+    """Return the body.
+
+    Raises LimitError as soon as it is longer than ``limit`` bytes, SlowBody if it is not whole
+    after ``timeout_s``.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _whole(request, limit)
+    except TimeoutError:
+        raise SlowBody(
+            f"the body was not whole after {timeout_s:g} s",
+            hint="send it faster, or in smaller requests (setting api.body_timeout)",
+        ) from None
+
+
+async def _whole(request: Request, limit: int) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise _too_large(limit)

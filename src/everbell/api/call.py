@@ -111,8 +111,8 @@ class Call:
     async def raw(self) -> bytes:
         """Return the body. Raises LimitError."""
         if self._raw is None:
-            limit = self.services.settings.api.max_body
-            self._raw = await read_body(self.request, limit)
+            api = self.services.settings.api
+            self._raw = await read_body(self.request, api.max_body, api.body_timeout)
         return self._raw
 
     async def json(self) -> Any:

@@ -20,12 +20,14 @@ _REASONS = {
     403: "The credential's scopes do not allow this",
     404: "No such thing, or not one that this credential may see",
     405: "The method does not fit this address",
+    408: "The body was not whole in time",
     409: "The name is taken, or the state forbids it",
     412: "The version is not the one given in If-Match",
     413: "Larger than allowed",
     415: "The body is not declared as JSON",
     422: "Fields are wrong; errors names each",
     429: "Too many requests with this key; Retry-After tells when",
+    431: "Headers and address are too long",
     500: "Something broke inside",
     503: "The store or the engine can't work now; try again",
 }
@@ -154,11 +156,11 @@ def _responses(one: Endpoint, shapes: dict[str, Any]) -> dict[str, Any]:
         good["content"] = {one.media: {"schema": _good_schema(one, shapes)}}
         if one.media == "text/plain":
             good["content"]["text/event-stream"] = {"schema": openapi_shapes.EVENT}
-    codes = {*one.errors, 400, 500, 503}
+    codes = {*one.errors, 400, 431, 500, 503}
     if one.scope is not None:
         codes |= {401, 403, 429}
     if one.body is not None:
-        codes |= {413, 415, 422}
+        codes |= {408, 413, 415, 422}
     problem = {"application/problem+json": {"schema": shapes[_type_key(Problem)]}}
     bad = {str(code): {"description": _REASONS[code], "content": problem} for code in sorted(codes)}
     return {str(one.status): good, **bad}

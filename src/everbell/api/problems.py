@@ -39,6 +39,8 @@ TITLES = {
     "forbidden": "Not allowed",
     "limit_exceeded": "Too large",
     "rate_limited": "Too many requests",
+    "request_timeout": "The body came too slowly",
+    "headers_too_large": "Headers or address are too long",
     "invalid_config": "The configuration can't be used",
     "store_error": "The store failed",
     "store_unavailable": "The store can't be reached",
@@ -56,6 +58,20 @@ class MediaTypeError(UserError):
 
     code = "unsupported_media_type"
     status = 415
+
+
+class SlowBody(UserError):
+    """The body did not come in time."""
+
+    code = "request_timeout"
+    status = 408
+
+
+class HeadersTooLarge(UserError):
+    """Headers or address are longer than any that this API needs."""
+
+    code = "headers_too_large"
+    status = 431
 
 
 class MethodError(UserError):
@@ -145,6 +161,9 @@ def _headers(error: EverbellError) -> dict[str, str]:
     headers = {"cache-control": "no-store"}
     if isinstance(error, AuthenticationError):
         headers["www-authenticate"] = 'Bearer realm="everbell"'
+    if isinstance(error, SlowBody | HeadersTooLarge):
+        # What is left of the request must not be taken for another one.
+        headers["connection"] = "close"
     if error.status == 503:
         headers["retry-after"] = str(RETRY_AFTER_S)
     if isinstance(error, RateLimited):

@@ -119,6 +119,10 @@ class Api(Record, frozen=True):
 
     max_body: Annotated[Positive, doc("Largest request body accepted, in bytes.")] = 8_388_608
     max_batch: Annotated[Positive, doc("Most jobs in one request.")] = 1000
+    max_headers: Annotated[
+        Positive, doc("Most bytes of all headers and the address of one request.")
+    ] = 65_536
+    body_timeout: Annotated[Seconds, doc("Seconds until a request's body must be whole.")] = 30.0
     max_page: Annotated[Positive, doc("Most items in one page.")] = 200
     max_jobs: Annotated[Positive, doc("Most jobs in one project.")] = 1_000_000
     rate_limit: Annotated[

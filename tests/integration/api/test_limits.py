@@ -1,5 +1,6 @@
 """What one key may take; hostile text in every field; nothing half-written."""
 
+import asyncio
 import dataclasses
 
 import pytest
@@ -157,3 +158,58 @@ async def test_of_a_name_given_twice_the_last_counts(world):
     made = await world.local.request("POST", "/jobs", chunks=[raw], headers=headers)
     assert made.status == 201
     assert made.data["name"] == "b"
+
+
+async def test_a_body_that_does_not_come_is_given_up(world):
+    slow = Settings(api=Api(body_timeout=0.02))
+    app = create_app(dataclasses.replace(world.services, settings=slow))
+    sent = []
+    parts = [b'{"name": "half']
+
+    async def receive():
+        if parts:
+            return {"type": "http.request", "body": parts.pop(), "more_body": True}
+        await asyncio.Event().wait()
+
+    async def send(message):
+        sent.append(message)
+
+    headers = {"content-type": "application/json"}
+    scope = AsgiClient(app, local=True)._scope("POST", "/jobs", headers)
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert (await world.local.get("/jobs")).json()["page"]["total"] == 0
+
+
+async def test_long_headers_and_addresses_are_refused(world):
+    few = Settings(api=Api(max_headers=2000))
+    local = AsgiClient(create_app(dataclasses.replace(world.services, settings=few)), local=True)
+    assert (await local.get("/jobs")).status == 200
+    for target, headers in (
+        ("/jobs?search=" + "x" * 2000, {}),
+        ("/jobs/" + "x" * 2000, {}),
+        ("/jobs", {f"x-{n}": "y" * 20 for n in range(100)}),
+    ):
+        refused = await local.get(target, headers=headers)
+        assert refused.status == 431, refused.text
+        assert len(refused.body) < 1000
+
+
+async def test_a_sender_who_leaves_half_way_leaves_nothing(world):
+    sent = []
+    parts = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b'{"name": "x"', "more_body": True},
+    ]
+
+    async def receive():
+        return parts.pop()
+
+    async def send(message):
+        sent.append(message)
+
+    scope = world.local._scope("POST", "/projects", {"content-type": "application/json"})
+    await world.app(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert (await world.local.get("/projects")).json()["page"]["total"] == 0
