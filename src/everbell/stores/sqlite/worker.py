@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -12,6 +13,7 @@ import apsw
 
 from everbell.domain.errors import (
     EverbellError,
+    StoreCorrupt,
     StoreError,
     StoreUnavailable,
     StoreUnknownOutcome,
@@ -25,6 +27,15 @@ GROUP_MAX = 64
 """Calls that wait together share one transaction, hence one flush, up to this many."""
 
 
+def file_identity(path: str) -> tuple[int, int] | None:
+    """Return device and inode of the file that has the name now; None = no such file."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - ten times a second, a Path costs more than the call
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class Transaction:
     """Runs verbs on one connection, each all or nothing."""
 
@@ -32,6 +43,7 @@ class Transaction:
         self.db = db
         self.path = path
         self._begin = "BEGIN IMMEDIATE" if write else "BEGIN"
+        self._file = file_identity(path)
 
     def run(self, verb: Verb[T]) -> T:
         """Run one verb in a transaction of its own."""
@@ -53,7 +65,15 @@ class Transaction:
             return answer
 
     def run_plain(self, verb: Verb[T]) -> T:
-        """Run one reading verb without a transaction."""
+        """Run one reading verb without a transaction.
+
+        Raises StoreCorrupt if the file was moved away or replaced: what is written from now on
+        would be lost to everybody who opens the database by its name.
+        """
+        if file_identity(self.path) != self._file:
+            message = f"{self.path} was moved, removed or replaced while it was in use"
+            hint = "stop every node before a backup is put in place, then start them again"
+            raise StoreCorrupt(message, hint=hint)
         with translated(self.path):
             return verb(self.db.cursor())
 
