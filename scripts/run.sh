@@ -1,10 +1,12 @@
 #!/bin/sh
-# `make run`: a node in ./.everbell-run on 127.0.0.1:9091 (or PORT) with one job every 10 seconds.
+# `make run`: a node in ./.everbell-run on 127.0.0.1:9091 (or EVERBELL_SERVER_PORT) with one
+# job every 10 seconds.
 # Run it again: data and credentials stay. Remove the directory to begin anew.
 set -eu
 cd "$(dirname "$0")/.."
 bin="$PWD/.venv/bin"
 dir="${EVERBELL_RUN_DIR:-$PWD/.everbell-run}"
+unset EVERBELL_RUN_DIR # ours, and no setting: the node would refuse it
 export PATH="$bin:$PATH"
 
 [ -e "$dir" ] || everbell init "$dir"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,39 @@ def test_what_a_checkout_is_told_to_make_can_be_made(page: Path) -> None:
                 assert done.returncode == 0, f"{step.command}: {done.stderr}"
             else:
                 assert program in {"export", "cd"}, step.command
+
+
+def test_make_run_starts_a_node_with_a_first_job(tmp_path: Path) -> None:
+    port = str(free_ports()[0])
+    bin_dir = str(Path(sys.executable).parent)
+    node = subprocess.Popen(
+        ["sh", "scripts/run.sh"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={
+            **os.environ,
+            "PATH": f"{bin_dir}:{os.environ['PATH']}",
+            "EVERBELL_RUN_DIR": str(tmp_path / "run"),
+            "EVERBELL_SERVER_PORT": port,
+        },
+    )
+    try:
+        assert node.stdout is not None
+        said: list[str] = []
+        for line in node.stdout:
+            said.append(line)
+            if f"http://127.0.0.1:{port}" in line:
+                break
+        assert any("job 1 `hello` created" in line for line in said), said
+        assert node.poll() is None, said
+    finally:
+        node.terminate()
+        code = node.wait(40)
+        assert node.stdout is not None
+        node.stdout.close()
+    assert code == 0
 
 
 def test_no_commands_hide_in_blocks_that_are_not_run() -> None:
