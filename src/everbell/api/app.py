@@ -54,11 +54,13 @@ def create_app(
             answer_error(_routing_error(request, error), _path(request), request_id), request_id
         )
 
-    return Starlette(
+    app = Starlette(
         routes=[*routes, *extra_routes],
         exception_handlers={HTTPException: refuse},
         lifespan=lifespan,
     )
+    app.state.limits = limits
+    return app
 
 
 def _by_path() -> dict[str, dict[str, Endpoint]]:
