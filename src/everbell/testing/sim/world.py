@@ -160,8 +160,8 @@ class FaultyStore:
         self.__dict__[verb] = call
         return call
 
-    def audited(self, entry: AuditEntry) -> _Audited:
-        """The change and its entry are one batch: they meet one fate."""
+    def audited(self, entry: AuditEntry) -> Any:
+        """A proxy of the store. The change and its entry are one batch: they meet one fate."""
         return _Audited(self._call, self._shared.store.audited(entry))
 
     async def change_counter(self) -> int:
