@@ -102,7 +102,7 @@ class Execution(Record, frozen=True):
 
 
 class Callbacks(Record, frozen=True):
-    """What HTTP actions may reach."""
+    """What HTTP actions may reach, and how fast. A destination is a scheme, a host and a port."""
 
     private_addresses: Annotated[
         Literal["allow", "deny"], doc("Whether callbacks may go to private and loopback addresses.")
@@ -112,6 +112,22 @@ class Callbacks(Record, frozen=True):
     ] = ()
     payload_max_mb: Annotated[Seconds, doc("Largest request body sent, in MiB.")] = 2.0
     max_connections: Annotated[Positive, doc("Connections at once, all targets together.")] = 200
+    batch_max: Annotated[Positive, doc("Most runs in one request of jobs with `batch`.")] = 100
+    batch_window: Annotated[
+        float,
+        Meta(ge=0, le=10),
+        doc("Longest time, in seconds, that a run of a job with `batch` waits for others."),
+    ] = 0.01
+    breaker_failures: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000),
+        doc("Failed requests in a row after which a destination is left alone; 0 = never."),
+    ] = 0
+    breaker_open: Annotated[
+        Seconds, doc("Seconds that a destination is left alone before one request tries it.")
+    ] = 30.0
+    rate: Annotated[NotNegative, doc("Requests per second to one destination; 0 = no limit.")] = 0.0
+    burst: Annotated[Positive, doc("Requests at once to a destination after a pause.")] = 10
 
 
 class Api(Record, frozen=True):

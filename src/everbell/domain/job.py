@@ -18,12 +18,17 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class HttpAction(Record, frozen=True, tag_field="kind", tag="http"):
-    """An HTTP request. Success is a status inside ``success`` (``2xx`` or single codes)."""
+    """An HTTP request. Success is a status inside ``success`` (``2xx`` or single codes).
+
+    ``batch``: runs that start together and agree in all of this share one request, whose body is
+    an array.
+    """
 
     url: str
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"] = "POST"
     headers: dict[str, str] = {}
     success: tuple[str, ...] = ("2xx",)
+    batch: bool = False
 
 
 class CommandAction(Record, frozen=True, tag_field="kind", tag="command"):

@@ -16,6 +16,7 @@ MAX_ARG_BYTES = 131_072  # Linux: MAX_ARG_STRLEN, the longest single argument or
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SUCCESS = re.compile(r"[1-5](xx|[0-9][0-9])\Z")
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 # They frame the request or route it: a job must not forge them.
 _OWN_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "upgrade", "te", "trailer"}
@@ -62,6 +63,9 @@ def _http(action: HttpAction) -> Iterator[FieldProblem]:
     if trouble:
         hint = "an address such as https://example.com/callback"
         yield FieldProblem("/action/url", trouble, hint=hint)
+    if action.batch and action.method not in _WITH_BODY:
+        hint = "use POST, PUT or PATCH: the runs of a batch are told in the body"
+        yield FieldProblem("/action/batch", f"does not go with {action.method}", hint=hint)
     if len(action.headers) > 100:
         yield FieldProblem("/action/headers", f"holds {len(action.headers)}", hint="at most 100")
     for name, value in list(action.headers.items())[:100]:
