@@ -7,14 +7,12 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from everbell_e2e_nodes import NodeProcess
 
-if TYPE_CHECKING:
-    from nodes import NodeProcess
-
-Make = Callable[..., "NodeProcess"]
+Make = Callable[..., NodeProcess]
 SCHEDULER0 = """\
 Host: 127.0.0.1
 {keys}

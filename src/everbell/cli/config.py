@@ -11,6 +11,7 @@ from everbell.cli.base import Group, State, UsageError, say, state
 from everbell.cli.output import print_answer, print_json
 from everbell.config.fields import all_fields, json_schema
 from everbell.config.template import toml_value, write_config
+from everbell.domain.errors import ConfigError
 
 
 @click.group(cls=Group)
@@ -24,6 +25,15 @@ def target_directory(directory: str | None) -> Path:
         return Path(directory)
     chosen = state().config
     return Path(chosen).expanduser().parent if chosen else Path()
+
+
+def make_directory(home: Path) -> None:
+    """Make the directory to set up, if it is missing. Raises ConfigError."""
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"can't make the directory {home}: {error.strerror or error}"
+        raise ConfigError(message, hint="name one that you may write to") from error
 
 
 def set_option(function: Any) -> Any:
@@ -57,7 +67,7 @@ def init(directory: str | None, form: Literal["toml", "yaml"], *, force: bool) -
     Nothing else is touched: no data, no secrets.
     """
     home = target_directory(directory)
-    home.mkdir(parents=True, exist_ok=True)
+    make_directory(home)
     path, new = write_config(home, form, force=force)
     if new:
         say(f"wrote {path}: every setting at its default, commented out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -16,6 +17,7 @@ from everbell.cli.base import (
     say,
 )
 from everbell.cli.client import ApiClient, seg
+from everbell.cli.output import for_terminal
 from everbell.telemetry.clock import SystemClock
 
 
@@ -59,7 +61,9 @@ class _Shown:
             say(f"attempt {now}")
         self._attempt = now
         text = str(data.get("text", ""))
-        click.echo(text, nl=False, err=data.get("stream") == "stderr")
+        err = data.get("stream") == "stderr"
+        on_terminal = (sys.stderr if err else sys.stdout).isatty()
+        click.echo(for_terminal(text) if on_terminal else text, nl=False, err=err)
         self._open = not text.endswith("\n") if text else self._open
 
     def end_line(self) -> None:

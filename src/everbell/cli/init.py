@@ -9,7 +9,7 @@ import click
 
 from everbell.cli.base import Command, State, say, state
 from everbell.cli.client import LocalClient
-from everbell.cli.config import target_directory
+from everbell.cli.config import make_directory, target_directory
 from everbell.config.loader import Loaded, load_settings
 from everbell.config.secrets import (
     CliKey,
@@ -36,7 +36,7 @@ def init(directory: str | None) -> None:
 
 def make_ready(at: State, home: Path) -> Loaded:
     """Create what is missing in a directory and say so. Raises ConfigError, StoreError."""
-    home.mkdir(parents=True, exist_ok=True)
+    make_directory(home)
     path, new = write_config(home, "toml", force=False)
     say(f"{'wrote' if new else 'kept'} {path}")
     loaded = load_settings(path.absolute(), os.environ, at.overrides)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -127,6 +128,18 @@ def cell(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
+
+
+_STEERING = re.compile(r"\x1b(?!\[[0-9;:]*m)|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
+
+
+def for_terminal(text: str) -> str:
+    """Return a program's output as a terminal may show it.
+
+    Colours, tabs and line ends stay. What else steers a terminal (its title, the cursor, the
+    clipboard) is shown as text: a job's target must not act on the person who reads its log.
+    """
+    return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def span(seconds: float) -> str:

@@ -12,7 +12,7 @@ from everbell.cli.client import ApiClient, connect, seg
 from everbell.cli.find import find_job
 from everbell.cli.follow import follow_run
 from everbell.cli.job_body import SPAN
-from everbell.cli.output import Column, print_answer, print_record
+from everbell.cli.output import Column, for_terminal, print_answer, print_record
 from everbell.domain.errors import NotFoundError
 
 COLUMNS: list[Column] = [
@@ -96,6 +96,9 @@ def logs(
         return
     sys.stdout.flush()
     raw = client.text(f"/runs/{seg(chosen)}/output", {"attempt": attempt})
+    if sys.stdout.isatty():
+        click.echo(for_terminal(raw.decode(errors="replace")), nl=False)
+        return
     sys.stdout.buffer.write(raw)
     sys.stdout.buffer.flush()
 

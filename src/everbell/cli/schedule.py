@@ -39,7 +39,9 @@ def _options(function: Any) -> Any:
 
 def _parse(text: str, given: dict[str, Any], anchor_us: int | None = None) -> Schedule:
     from everbell.domain.schedule import parse_schedule
+    from everbell.domain.schedule.zones import get_zone
 
+    get_zone(given["tz"], given["tz"], 0)  # its error points into the zone, not into the text
     start, end = (_us(given[name]) for name in ("start_at", "end_at"))
     return parse_schedule(
         text,

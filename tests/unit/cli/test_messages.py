@@ -7,6 +7,7 @@ import pytest
 
 from everbell.cli.base import ApiError, show_error
 from everbell.cli.client import LocalClient, RemoteClient
+from everbell.cli.output import for_terminal
 from everbell.config.loader import load_settings
 from everbell.config.secrets import Secrets
 from everbell.domain.errors import ScheduleError
@@ -71,3 +72,31 @@ def test_notes_on_cluster_keys_come_with_start_and_config_only(cli, tmp_path):
     assert "a cluster" not in cli.err
     assert cli("job", "list") == 0
     assert "a cluster" not in cli.err
+
+
+def test_a_bad_zone_is_pointed_at_not_the_schedule(cli):
+    assert cli("schedule", "check", "0 2 * * *", "--tz", "Berlin") == 2
+    assert cli.err.splitlines()[1] == "  Berlin"
+    assert "did you mean Europe/Berlin?" in cli.err
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("\x1b[1;31mred\x1b[0m\tok\r\n", "\x1b[1;31mred\x1b[0m\tok\r\n"),
+        ("\x1b[2J\x1b]0;title\x07", "\\x1b[2J\\x1b]0;title\\x07"),
+        ("a\x00b\x9b31m\x7f", "a\\x00b\\x9b31m\\x7f"),
+        ("cut \x1b", "cut \\x1b"),
+        ("grüße 🔔\n", "grüße 🔔\n"),
+    ],
+)
+def test_output_can_colour_a_terminal_but_not_steer_it(raw, shown):
+    assert for_terminal(raw) == shown
+
+
+@pytest.mark.parametrize("words", [("init",), ("config", "init")])
+def test_a_directory_that_cannot_be_made_is_told_with_a_way_on(cli, tmp_path, words):
+    (tmp_path / "file").write_text("")
+    assert cli(*words, "file/inside") == 2
+    assert "can't make the directory file/inside: " in cli.err
+    assert "hint: " in cli.err
