@@ -7,11 +7,18 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from everbell.domain.job import CommandAction, Dst, HttpAction, OnFailure, ScriptAction
+from everbell.domain.job import (
+    CommandAction,
+    Dst,
+    HttpAction,
+    OnFailure,
+    PythonAction,
+    ScriptAction,
+)
 from everbell.domain.records import Scope
 from everbell.domain.run import State, Trigger
 
-ActionIn = HttpAction | CommandAction | ScriptAction
+ActionIn = HttpAction | CommandAction | ScriptAction | PythonAction
 Key = int | str
 Time = Annotated[
     str, Meta(description="ISO 8601, UTC, ends with Z", extra_json_schema={"format": "date-time"})

@@ -54,7 +54,24 @@ class ScriptAction(Record, frozen=True, tag_field="kind", tag="script"):
     user: str | None = None
 
 
-Action = HttpAction | CommandAction | ScriptAction
+class PythonAction(Record, frozen=True, tag_field="kind", tag="python"):
+    """A Python function, named as ``module:function``; args, kwargs and results are JSON values.
+
+    ``mode``: ``auto`` awaits an async function on the loop and calls another one in a thread;
+    ``inline`` calls it on the loop (it must not block); ``subprocess`` starts an interpreter that
+    can be killed. ``app`` is the program that registered it; ``retired`` tells why its code no
+    longer has it.
+    """
+
+    function: str
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
+    mode: Literal["auto", "thread", "inline", "subprocess"] = "auto"
+    app: str = ""
+    retired: str = ""
+
+
+Action = HttpAction | CommandAction | ScriptAction | PythonAction
 
 
 class Misfire(Record, frozen=True):

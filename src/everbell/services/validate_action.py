@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from everbell.domain.errors import FieldProblem
-from everbell.domain.job import Action, CommandAction, HttpAction, ScriptAction
+from everbell.domain.job import Action, CommandAction, HttpAction, PythonAction, ScriptAction
 
 MAX_URL = 2_048
 MAX_SCRIPT = 1_048_576
 MAX_ARGS = 1_000
+MAX_NAME = 500
 MAX_ARG_BYTES = 131_072  # Linux: MAX_ARG_STRLEN, the longest single argument or variable
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -27,6 +28,9 @@ def action_problems(action: Action) -> Iterator[FieldProblem]:
     """Yield all that is wrong with an action, by pointer under ``/action``."""
     if isinstance(action, HttpAction):
         yield from _http(action)
+        return
+    if isinstance(action, PythonAction):
+        yield from _python(action)
         return
     if isinstance(action, CommandAction):
         if not action.argv or not action.argv[0].strip():
@@ -80,6 +84,21 @@ def _http(action: HttpAction) -> Iterator[FieldProblem]:
         if not _SUCCESS.match(text):
             hint = "a status such as 200, or a class such as 2xx"
             yield FieldProblem(f"/action/success/{index}", f"is {text[:40]!r}", hint=hint)
+
+
+def _python(action: PythonAction) -> Iterator[FieldProblem]:
+    module, colon, name = action.function.partition(":")
+    if not (module and colon and name and action.function.isprintable()):
+        hint = "module:function, such as shop.reports:daily"
+        yield FieldProblem("/action/function", "names no function", hint=hint)
+    for field in ("function", "app", "retired"):
+        if len(getattr(action, field)) > MAX_NAME:
+            yield FieldProblem(f"/action/{field}", "is too long", hint=f"at most {MAX_NAME}")
+    if len(action.args) + len(action.kwargs) > MAX_ARGS:
+        yield FieldProblem("/action/args", "are too many", hint=f"at most {MAX_ARGS} arguments")
+    for name in list(action.kwargs)[:MAX_ARGS]:
+        if not name.isidentifier():
+            yield FieldProblem(f"/action/kwargs/{name[:80]}", "is no parameter name")
 
 
 def _script(action: ScriptAction) -> Iterator[FieldProblem]:
