@@ -91,8 +91,9 @@ def test_make_run_starts_a_node_with_a_first_job(tmp_path: Path) -> None:
         said: list[str] = []
         for line in node.stdout:
             said.append(line)
-            if f"http://127.0.0.1:{port}" in line:
+            if "Ctrl-C to stop" in line:
                 break
+        assert any(f"http://127.0.0.1:{port}" in line for line in said), said
         assert any("job 1 `hello` created" in line for line in said), said
         assert node.poll() is None, said
     finally:
@@ -100,7 +101,7 @@ def test_make_run_starts_a_node_with_a_first_job(tmp_path: Path) -> None:
         code = node.wait(40)
         assert node.stdout is not None
         node.stdout.close()
-    assert code == 0
+    assert code == 0, said
 
 
 def test_no_commands_hide_in_blocks_that_are_not_run() -> None:
