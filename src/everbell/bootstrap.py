@@ -235,6 +235,9 @@ async def _until_stopped(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        # The terminal was closed: what runs is to end as well as by any other signal.
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     serving = loop.create_task(server.serve(sockets=[listener]))
     waits = [
         loop.create_task(stop.wait()),

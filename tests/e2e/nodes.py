@@ -92,11 +92,11 @@ class NodeProcess:
             raise AssertionError(message)
         return done.stdout
 
-    def start(self) -> None:
-        """Start the node and wait until it is ready."""
+    def start(self, limit: str = ":") -> None:
+        """Start the node and wait until it is ready. ``limit`` is a shell's ``ulimit``."""
         log = (self.directory / "node.log").open("ab")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "everbell", "start"],
+            ["sh", "-c", f'{limit}; exec "$0" -m everbell start', sys.executable],
             cwd=self.directory,
             stdout=log,
             stderr=log,

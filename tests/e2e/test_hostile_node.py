@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -140,3 +142,42 @@ def test_a_node_whose_database_is_taken_away_stops_and_says_why(new_node: Make) 
     assert node.process is not None
     assert node.process.wait(15) == 1
     assert "was moved, removed or replaced while it was in use" in node.log()
+
+
+def test_a_closed_terminal_ends_the_node_in_good_order(new_node: Make) -> None:
+    node = scheduler0_node(new_node)
+    run = run_now(node, command(node, "long", "sleep", "60"))
+    wait_for(lambda: get(node, f"/runs/{run}")["state"] == "running", "it runs", 5)
+    assert node.process is not None
+    node.process.send_signal(signal.SIGHUP)
+    assert node.process.wait(15) == 0
+    assert "left" in node.cli("node", "list")
+    assert "running" not in node.cli("run", "list", "--state", "running", "-o", "jsonl")
+
+
+def test_a_node_out_of_descriptors_goes_on_and_tries_again(new_node: Make) -> None:
+    node = scheduler0_node(new_node, JobExecutionRetryMax=20, JobExecutionRetryDelay=0.3)
+    assert node.stop() == 0
+    node.start(limit="ulimit -n 48")
+    sleeper = command(node, "sleeper", "sleep", "0.6", overlap="allow", max_running=50)
+    runs = [run_now(node, sleeper) for _ in range(16)]
+    assert {ended(node, run)["state"] for run in runs} == {"succeeded"}
+    idle = []
+    for _ in range(80):
+        try:
+            idle.append(socket.create_connection(("127.0.0.1", node.port), timeout=1))
+        except OSError:
+            break
+    time.sleep(1.0)
+    for one in idle:
+        one.close()
+    wait_for(lambda: answers(node), "the API answers again")
+    assert node.process is not None
+    assert node.process.poll() is None, node.log()[-2000:]
+
+
+def answers(node: NodeProcess) -> bool:
+    try:
+        return node.call("GET", "/healthz")[0] == 200
+    except OSError:
+        return False

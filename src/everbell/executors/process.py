@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -30,6 +31,9 @@ left the group (a daemon with its own session) and kept our pipe open makes us w
 
 FIRST_ERRORS = 4096
 """Bytes of standard error looked at for the wrapper's own words; longer than any path."""
+
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC})
+"""What this machine lacks for the moment: the next attempt may find it."""
 
 Ended = Literal["exited", "timed_out", "cancelled"]
 
@@ -215,7 +219,8 @@ async def run_group(
     try:
         group = ChildGroup(spawn, sink)
     except (OSError, ValueError) as error:
-        return Outcome(state="failed", error=_start_problem(spawn, error), retryable=False)
+        short = isinstance(error, OSError) and error.errno in _SHORTAGES
+        return Outcome(state="failed", error=_start_problem(spawn, error), retryable=short)
     try:
         ended = await _first(group.exited, cancel, timeout_s)
         if ended != "exited":
