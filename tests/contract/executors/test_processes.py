@@ -312,7 +312,7 @@ async def test_what_is_missing_is_said_before_it_is_started(command, tmp_path):
         (CommandAction(argv=("no-such-thing",)), "no program 'no-such-thing' on this node"),
         (CommandAction(argv=(str(tmp_path / "x"),)), f"no program {tmp_path}/x on this node"),
         (CommandAction(argv=(str(plain),)), f"{plain} is not executable"),
-        (CommandAction(argv=(str(tmp_path),)), f"no program {tmp_path} on this node"),
+        (CommandAction(argv=(str(tmp_path),)), f"{tmp_path} is a directory, no program"),
         (CommandAction(argv=("true",), cwd="/no/where"), "no directory /no/where on this node"),
         (CommandAction(argv=("true",), user="no-such-user"), "no user 'no-such-user' on this node"),
     ):
