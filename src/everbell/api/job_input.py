@@ -8,10 +8,10 @@ import msgspec
 
 from everbell.api import aliases
 from everbell.api.bodies import convert, unknown_field
-from everbell.api.schemas import JobIn, JobOut, MisfireIn, RetryIn
+from everbell.api.schemas import JobIn, JobOut, MisfireIn, RetryIn, ThenIn
 from everbell.api.times import iso, parse_iso
 from everbell.domain.errors import FieldProblem, ValidationError
-from everbell.domain.job import Definition, Job, Misfire, Retry
+from everbell.domain.job import Definition, Job, Misfire, Retry, Then
 from everbell.services.validate import Draft
 
 _FIELDS = [field.name for field in msgspec.structs.fields(JobIn)]
@@ -92,6 +92,9 @@ def _draft(unified: aliases.Unified, pointer: str) -> Draft:
         on_failure=job.on_failure,
         delivery=job.delivery,
         data=job.data,
+        check=job.check,
+        then=tuple(Then(job=one.job, on=one.on, delay_s=one.delay) for one in job.then),
+        limits=job.limits,
         tags=job.tags,
     )
     if problems:
@@ -141,6 +144,11 @@ def show_retry(stored: Retry | None) -> RetryIn | None:
     )
 
 
+def show_then(stored: tuple[Then, ...]) -> tuple[ThenIn, ...]:
+    """Return followers under their outside names."""
+    return tuple(ThenIn(job=one.job, on=one.on, delay=one.delay_s) for one in stored)
+
+
 def _as_input(job: Job) -> dict[str, Any]:
     """Return a stored job as the body that would make it."""
     it = job.definition
@@ -167,6 +175,9 @@ def _as_input(job: Job) -> dict[str, Any]:
         on_failure=it.on_failure,
         delivery=it.delivery,
         data=it.data,
+        check=it.check,
+        then=show_then(it.then),
+        limits=it.limits,
         tags=it.tags,
         enabled=job.enabled,
     )
@@ -189,7 +200,9 @@ def _merged(current: dict[str, Any], patch: dict[str, Any]) -> dict[str, Any]:
 
 
 def _other_kind(name: str, value: dict[str, Any], current: dict[str, Any]) -> bool:
-    return name == "action" and value.get("kind", "") not in ("", current[name]["kind"])
+    if name not in {"action", "check"}:
+        return False
+    return value.get("kind", "") not in ("", (current.get(name) or {}).get("kind"))
 
 
 def _without_shown(body: dict[str, Any], shown: dict[str, Any]) -> dict[str, Any]:

@@ -156,6 +156,14 @@ class RetryIn(In, frozen=True, kw_only=True):
     on: tuple[Literal["failed", "timed_out"], ...] = ("failed", "timed_out")
 
 
+class ThenIn(In, frozen=True, kw_only=True):
+    """A job to be started when a run ends; ``delay`` in seconds after the end."""
+
+    job: Name
+    on: Literal["success", "failure", "always"] = "success"
+    delay: RetryDelay = 0.0
+
+
 class JobIn(In, frozen=True, kw_only=True):
     """A job, in native names. The names of older schedulers are accepted too."""
 
@@ -182,6 +190,9 @@ class JobIn(In, frozen=True, kw_only=True):
     on_failure: OnFailure = OnFailure()
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
     data: Any = None
+    check: ActionIn | None = None
+    then: Annotated[tuple[ThenIn, ...], _told(maxItems=16)] = ()
+    limits: Annotated[tuple[Tag, ...], _told(maxItems=8)] = ()
     tags: Annotated[tuple[Tag, ...], _told(maxItems=32)] = ()
     enabled: bool = True
 
@@ -216,6 +227,9 @@ class JobOut(Out, frozen=True, kw_only=True):
     retry: RetryIn | None
     timeout: Seconds | None
     on_failure: OnFailure
+    check: ActionIn | None
+    then: tuple[ThenIn, ...]
+    limits: tuple[str, ...]
     delivery: str
     tags: tuple[str, ...]
     enabled: bool

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from everbell.api.job_input import show_misfire, show_retry
+from everbell.api.job_input import show_misfire, show_retry, show_then
 from everbell.api.schemas import (
     AttemptOut,
     AuditOut,
@@ -145,6 +145,9 @@ def _job(it: Job, owner: Project | None, last: Run | None, skipped: Run | None) 
         timeout=what.timeout_s,
         on_failure=what.on_failure,
         delivery=what.delivery,
+        check=what.check,
+        then=show_then(what.then),
+        limits=what.limits,
         tags=what.tags,
         enabled=it.enabled,
         parked=it.parked,

@@ -113,6 +113,18 @@ class OnFailure(Record, frozen=True):
     park_after: int = 0
 
 
+class Then(Record, frozen=True):
+    """A job to be started when a run ends. ``job`` is a name in the same project, an id or a uuid.
+
+    ``on``: ``success``; ``failure`` (failed, timed out, lost); ``always``. ``delay_s``: how long
+    after the end.
+    """
+
+    job: str
+    on: Literal["success", "failure", "always"] = "success"
+    delay_s: float = 0.0
+
+
 class Definition(Record, frozen=True):
     """All that a person says about a job. ``schedule`` None = runs only when triggered.
 
@@ -122,6 +134,9 @@ class Definition(Record, frozen=True):
     the first slot only. ``timeout_s`` and ``retry`` None = the node's defaults for the action.
     ``max_running`` is the number of runs at once before ``overlap`` decides.
     ``data`` is handed verbatim to the target.
+    ``check`` is performed first, for planned runs: nothing to do = the run is skipped.
+    ``then`` lists jobs that follow. ``limits`` names concurrency limits shared with other jobs of
+    the project.
     """
 
     name: str
@@ -146,6 +161,9 @@ class Definition(Record, frozen=True):
     on_failure: OnFailure = OnFailure()
     delivery: Literal["at_least_once", "at_most_once"] = "at_least_once"
     data: Any = None
+    check: Action | None = None
+    then: tuple[Then, ...] = ()
+    limits: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
 
     @property

@@ -189,6 +189,7 @@ class _Overlap:
         self.due = due
         self.policy = definition.overlap
         self.limit = None if definition.overlap == "allow" else max(definition.max_running, 1)
+        self.shares = bool(definition.limits)
         self.now_us = now_us
         self.active = due.active
         self.queued = due.queued
@@ -214,7 +215,8 @@ class _Overlap:
     def _take(self, fire: _Fire) -> bool:
         """Decide one slot; False = it must wait for its time."""
         behind_queue = self.queued > 0 and self.policy in {"queue", "replace"}
-        if not behind_queue and (self.limit is None or self.active < self.limit):
+        room = self.limit is None or self.active < self.limit
+        if not behind_queue and room and not self.shares:
             due_us = max(fire.slot_us, 0)
             self.claims.append(
                 Claim(
@@ -228,15 +230,22 @@ class _Overlap:
             return True
         if fire.slot_us > self.now_us:
             return False
-        if self.policy == "skip" and fire.trigger == "schedule":
+        if self._is_overlap(fire):
             self._mark(fire, "skipped", "overlap")
         elif self.queued >= QUEUE_MAX:
             self._mark(fire, "skipped", "queue_full")
         else:
             self.replace = self.replace or self.policy == "replace"
-            self._mark(fire, "queued", self.policy)
+            shares = self.shares and room and not behind_queue
+            self._mark(fire, "queued", "limit" if shares else self.policy)
             self.queued += 1
         return True
+
+    def _is_overlap(self, fire: _Fire) -> bool:
+        """Whether ``skip`` drops the slot. Runs that share a limit wait in the queue, not ahead."""
+        if self.policy != "skip" or fire.trigger != "schedule":
+            return False
+        return not self.shares or self.active + self.queued >= (self.limit or 0)
 
     def _mark(self, fire: _Fire, state: Literal["skipped", "queued"], reason: str) -> None:
         self.marks.append(

@@ -42,6 +42,19 @@ class Credential(Record, frozen=True):
     old_until_us: int = 0
 
 
+class Limit(Record, frozen=True):
+    """How many runs of the project's jobs that name this limit may be active at once.
+
+    ``active`` and ``jobs`` are counted when the limit is read.
+    """
+
+    project_id: int
+    name: str
+    most: int
+    active: int = 0
+    jobs: int = 0
+
+
 class Hold(Record, frozen=True):
     """Nothing new starts in the scope until released. ``target_id`` is 0 for ``all``."""
 

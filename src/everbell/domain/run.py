@@ -31,7 +31,7 @@ FINAL: frozenset[str] = frozenset(
 TRANSITIONS: dict[str, frozenset[str]] = {
     "queued": frozenset({"claimed", "cancelled", "skipped"}),
     "claimed": frozenset({"running", "queued"}) | FINAL - {"missed"},
-    "running": frozenset({"claimed", "queued"}) | FINAL - {"skipped", "missed"},
+    "running": frozenset({"claimed", "queued"}) | FINAL - {"missed"},
 }
 """The one table of allowed changes. ``running -> claimed`` is a retry that waits on its node;
 ``-> queued`` hands the run back (node stopping, or node dead and the run taken over)."""

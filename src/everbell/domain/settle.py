@@ -6,11 +6,15 @@ import hashlib
 import math
 from typing import Literal
 
-from everbell.domain.job import US, Definition, HttpAction, Record, Retry
+from everbell.domain.job import US, Action, Definition, HttpAction, Record, Retry
 from everbell.domain.run import Outcome, Run, State
 
 RETRY_AFTER_MAX_S = 86_400.0
 """A target that asks for a longer wait is asked again after a day."""
+
+
+HTTP_NO_CONTENT = 204
+CHECKED = frozenset({"schedule", "catch_up"})
 
 
 class Defaults(Record, frozen=True):
@@ -37,6 +41,36 @@ def timeout_of(definition: Definition, defaults: Defaults) -> float:
         return definition.timeout_s
     is_http = isinstance(definition.action, HttpAction)
     return defaults.http_timeout_s if is_http else defaults.process_timeout_s
+
+
+CHECK_TIMEOUT_S = 60.0
+"""A check that takes longer is over; the job runs."""
+NOTHING_TO_DO = 1
+"""The exit code of a check that found nothing to do (grep's and test's "no")."""
+
+
+def wants_check(definition: Definition, run: Run) -> bool:
+    """Return whether the job's check goes first: in planned runs, and only once.
+
+    What a person, a chain or a backfill asks for runs anyway.
+    """
+    return definition.check is not None and run.trigger in CHECKED and run.attempt == 1
+
+
+def read_check(action: Action, outcome: Outcome) -> Literal["work", "nothing", "unsure"]:
+    """Return what a check found: HTTP 204 and exit code 1 say "nothing", 2xx and 0 "work".
+
+    Every other end is no answer: the job runs, and its output says why.
+    """
+    if outcome.state == "skipped":
+        return "nothing"
+    if isinstance(action, HttpAction):
+        if outcome.code == HTTP_NO_CONTENT:
+            return "nothing"
+        return "work" if outcome.state == "succeeded" else "unsure"
+    if outcome.state == "failed" and outcome.code == NOTHING_TO_DO:
+        return "nothing"
+    return "work" if outcome.state == "succeeded" else "unsure"
 
 
 def retry_delay_s(retry: Retry, run: Run) -> float:

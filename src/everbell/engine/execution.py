@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -19,14 +19,22 @@ from everbell.domain.errors import (
 )
 from everbell.domain.job import Job
 from everbell.domain.records import Project
-from everbell.domain.run import Outcome, Run, RunKey
+from everbell.domain.run import Outcome, Run, RunKey, State
 from everbell.domain.secrets import derive_webhook_secret
-from everbell.domain.settle import Defaults, Settlement, settle, timeout_of
+from everbell.domain.settle import (
+    CHECK_TIMEOUT_S,
+    Defaults,
+    Settlement,
+    read_check,
+    settle,
+    timeout_of,
+    wants_check,
+)
 from everbell.engine.catalog import Catalog
 from everbell.engine.finisher import Finisher
 from everbell.ports.clock import Clock
 from everbell.ports.executor import Assignment, CaptureSink, Executor
-from everbell.ports.store import Finish, Finished, OutputChunk
+from everbell.ports.store import Finish, Finished, NewRun, OutputChunk
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +50,7 @@ class Tools(NamedTuple):
     executors: Mapping[str, Executor]
     new_sink: Callable[[], CaptureSink]
     secret_key: bytes
+    followers: Callable[[Run, Job, State, int], Awaitable[tuple[NewRun, ...]]]
 
 
 class Live:
@@ -205,7 +214,7 @@ class Execution:
         else:
             outcome = await self._attempt(live, job, project)
         if live.reason != "fenced":
-            self._report(live, outcome, job)
+            await self._report(live, outcome, job)
 
     def _ended(self, live: Live) -> None:
         if self.live.get(live.run.key) is live:
@@ -233,6 +242,17 @@ class Execution:
             entry = self._catalog.latest(job_id)
         return entry.job if entry is not None else None
 
+    async def _followers(self, run: Run, job: Job, state: State, now_us: int) -> tuple[NewRun, ...]:
+        """Return the runs that follow; a store that is away delays the end, never loses them."""
+        pause = READ_PAUSE_S
+        while True:
+            try:
+                return await self._tools.followers(run, job, state, now_us)
+            except (StoreUnavailable, StoreConflict) as error:
+                log.warning("the end of run %s waits for the store: %s", run.id, error)
+                await self._clock.sleep(pause)
+                pause = min(pause * 2, READ_PAUSE_MAX_S)
+
     def _never_started(self, run: Run, reason: str) -> None:
         now = self._clock.now_us()
         finish = Finish(run=run, state="cancelled", started_us=None, finished_us=now, reason=reason)
@@ -240,13 +260,6 @@ class Execution:
 
     async def _attempt(self, live: Live, job: Job, project: Project) -> Outcome:
         definition = job.definition
-        timeout_s = timeout_of(definition, self._defaults)
-        tag = definition.action.__struct_config__.tag
-        executor = self._tools.executors.get(str(tag))
-        if executor is None:
-            return Outcome(
-                state="failed", error=f"this node has no executor for {tag!r}", retryable=False
-            )
         work = Assignment(
             run=live.run,
             job_uuid=job.uuid,
@@ -255,10 +268,33 @@ class Execution:
             project_name=project.name,
             action=definition.action,
             data=definition.data,
-            timeout_s=timeout_s,
+            timeout_s=timeout_of(definition, self._defaults),
             webhook_secret=derive_webhook_secret(self._tools.secret_key, project.uuid),
         )
         live.started_us = self._clock.now_us()
+        if definition.check is not None and wants_check(definition, live.run):
+            timeout_s = min(work.timeout_s, CHECK_TIMEOUT_S)
+            check = msgspec.structs.replace(work, action=definition.check, timeout_s=timeout_s)
+            checked = await self._call(live, check)
+            found = read_check(definition.check, checked)
+            if live.cancel.is_set():
+                return Outcome(state="cancelled")
+            if found == "nothing":
+                return Outcome(state="skipped", reason="nothing_to_do", code=checked.code)
+            if found == "unsure":
+                said = checked.error or f"it answered {checked.code}"
+                live.sink.write("err", f"the check failed, so the job runs: {said}\n".encode())
+        return await self._call(live, work)
+
+    async def _call(self, live: Live, work: Assignment) -> Outcome:
+        """Have an executor perform an action; whatever happens, there is an outcome."""
+        timeout_s = work.timeout_s
+        tag = work.action.__struct_config__.tag
+        executor = self._tools.executors.get(str(tag))
+        if executor is None:
+            return Outcome(
+                state="failed", error=f"this node has no executor for {tag!r}", retryable=False
+            )
         try:
             async with asyncio.timeout(timeout_s + OVERRUN_GRACE_S):
                 outcome = await executor.run(work, live.cancel, live.sink)
@@ -273,7 +309,7 @@ class Execution:
             return Outcome(state="failed", error=f"executor failed: {error!r}")
         return outcome
 
-    def _report(self, live: Live, outcome: Outcome, job: Job | None) -> None:
+    async def _report(self, live: Live, outcome: Outcome, job: Job | None) -> None:
         now = self._clock.now_us()
         settlement = Settlement(state=outcome.state)
         if job is not None:
@@ -283,6 +319,11 @@ class Execution:
         elif live.cancel.is_set():
             # What is to end is not tried again, however the target took it.
             settlement = msgspec.structs.replace(settlement, next_due_us=None)
+        then: tuple[NewRun, ...] = ()
+        if settlement.next_due_us is None and job is not None and job.definition.then:
+            then = await self._followers(live.run, job, settlement.state, now)
+            if live.reason == "fenced":
+                return
         self.flush_output(live, last=True)
         finish = Finish(
             run=live.run,
@@ -297,6 +338,7 @@ class Execution:
             next_due_us=settlement.next_due_us,
             failures=settlement.failures,
             park_after=settlement.park_after,
+            then=then,
         )
         self._finisher.finish(finish, self._finished)
 

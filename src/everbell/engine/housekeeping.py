@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from everbell.domain.job import US, Job
 from everbell.domain.settle import Defaults, recover
+from everbell.engine.chains import followers
 from everbell.engine.execution import Execution
 from everbell.engine.service import Service
 from everbell.ports.clock import Clock
-from everbell.ports.store import Store
+from everbell.ports.store import NewRun, Store, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class Recovery(Service):
         self._defaults = defaults
         self._period_s = period_s
         self.recovered: Callable[[], None] = lambda: None
+        self.followers = partial(followers, store)
         self.may_judge: Callable[[], bool] = lambda: True
 
     async def step(self) -> float:
@@ -58,7 +61,10 @@ class Recovery(Service):
                 job = jobs.get(run.key.job_id)
                 known = job.definition if job is not None and not job.quarantined else None
                 state, reason = recover(run, known, self._defaults)
-                verdicts.append((run, state, reason))
+                then: tuple[NewRun, ...] = ()
+                if state == "lost" and job is not None and known is not None and known.then:
+                    then = await self.followers(run, job, state, now)
+                verdicts.append(Verdict(run=run, state=state, reason=reason, then=then))
             count = await self._store.recover(verdicts, now)
             log.warning("took care of %d runs that dead nodes left", count)
             self.recovered()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from everbell.config.schema import Settings
@@ -15,6 +16,7 @@ from everbell.domain.records import Hold
 from everbell.domain.run import Run, RunKey
 from everbell.domain.settle import Defaults
 from everbell.engine.catalog import Catalog
+from everbell.engine.chains import followers
 from everbell.engine.execution import Execution, Tools
 from everbell.engine.finisher import Finisher
 from everbell.engine.firing import Firing
@@ -62,7 +64,9 @@ class NodeEngine:
             clock,
             catalog=self.catalog,
             finisher=self.finisher,
-            tools=Tools(world.executors, world.new_sink, world.secret_key),
+            tools=Tools(
+                world.executors, world.new_sink, world.secret_key, partial(followers, store)
+            ),
             defaults=defaults,
             workers=settings.engine.max_workers,
         )

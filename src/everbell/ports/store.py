@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 
 from everbell.domain.decision import Claim, Decision, DueJob, LeftBehind, Mark
 from everbell.domain.job import Definition, Job, JobVersion, Record
-from everbell.domain.records import Credential, Hold, Node, Project
+from everbell.domain.records import Credential, Hold, Limit, Node, Project
 from everbell.domain.run import Attempt, Run, RunKey, State, Trigger
 from everbell.ports.audit import AuditStore
 
@@ -36,6 +36,7 @@ __all__ = [  # noqa: RUF022  (grouped by port)
     "Decided",
     "NewRun",
     "Finish",
+    "Verdict",
     "Finished",
     "OutputChunk",
     "RunStore",
@@ -115,6 +116,8 @@ class DefinitionStore(Protocol):
       archived.
     - A job whose stored definition can't be read is returned with a placeholder (a command without
       arguments, no schedule) and as quarantined; ``change_job`` refuses to store the placeholder.
+    - ``set_limit`` stores how many runs may share a limit; a name that jobs use without a stored
+      limit allows one. ``list_limits`` shows both kinds, by (project, name).
     - ``release`` removes the hold and marks the jobs of its scope with the choice; slots before
       ``now_us`` are then decided by that choice.
     """
@@ -209,6 +212,18 @@ class DefinitionStore(Protocol):
         """Remove a hold and mark its jobs with the choice. Raises NotFoundError."""
         ...
 
+    async def set_limit(self, limit: Limit) -> Limit:
+        """Store or change a limit. Raises NotFoundError: no such project."""
+        ...
+
+    async def delete_limit(self, project_id: int, name: str) -> None:
+        """Forget a limit: jobs that name it share one. Raises NotFoundError."""
+        ...
+
+    async def list_limits(self, project_ids: tuple[int, ...] | None) -> list[Limit]:
+        """Return limits with what is active; None = of every project."""
+        ...
+
     async def remember(self, scope: str, key: str, value: bytes, now_us: int) -> bytes | None:
         """Store an answer under (scope, key) unless one is there; return the earlier one if so."""
         ...
@@ -248,7 +263,8 @@ class Finish(Record, frozen=True):
 
     ``failures``: "reset" or "count" the job's failures in a row, or "keep"; with "count" the job
     is parked when there are ``park_after`` of them (0 = never). ``started_us`` None leaves what
-    ``mark_running`` stored, and an empty ``reason`` the one that is there.
+    ``mark_running`` stored, and an empty ``reason`` the one that is there. ``then`` are runs to be
+    queued with the end of the run, unless it was told before.
     """
 
     run: Run
@@ -263,6 +279,16 @@ class Finish(Record, frozen=True):
     next_due_us: int | None = None
     failures: Literal["reset", "count", "keep"] = "keep"
     park_after: int = 0
+    then: tuple[NewRun, ...] = ()
+
+
+class Verdict(Record, frozen=True):
+    """What becomes of an orphan: ``queued`` (taken over) or ``lost``; ``then`` if it is lost."""
+
+    run: Run
+    state: Literal["queued", "lost"]
+    reason: str
+    then: tuple[NewRun, ...] = ()
 
 
 class Finished(Record, frozen=True):
@@ -293,7 +319,8 @@ class RunStore(Protocol):
       carry attempt 1 and a token greater than any that the job had before.
     - ``take_queued`` claims up to ``limit`` queued runs with ``due_us <= now_us``, by (due, key),
       of jobs that are not held and have fewer active runs than their definition's ``max_running``
-      (no bound for overlap ``allow``); attempt stays, the token is new, the version becomes the
+      (no bound for overlap ``allow``), and whose limits, shared with the active runs of other jobs,
+      have room; attempt stays, the token is new, the version becomes the
       job's current one. Of disabled or parked jobs only manual runs and later attempts are taken.
     - ``finish`` is guarded by (key, attempt, token): a superseded attempt is ``stale``. The same
       finish again is ``stored`` again. A claim withdrawn before its start that ran nevertheless
@@ -303,6 +330,8 @@ class RunStore(Protocol):
     - ``mark_running`` is guarded the same way, and answers in order.
     - ``request_cancel``: queued and not yet due claimed runs are cancelled at once; active ones
       are flagged; final ones are left. Returns the run as it is then.
+    - ``then``, of a finish or a verdict: queued in the same batch as the end that it follows. Runs
+      of jobs that are gone are left out, those of disabled jobs end as skipped.
     - ``hand_back`` returns claimed, not started runs to the queue; those that ``change_job`` would
       have ended there (their job was disabled meanwhile) end in the same way.
     - ``orphans`` lists active runs whose node is not alive at ``now_us`` (lease over or unknown).
@@ -362,9 +391,7 @@ class RunStore(Protocol):
         """Return active runs of dead nodes, by key."""
         ...
 
-    async def recover(
-        self, runs: Sequence[tuple[Run, Literal["queued", "lost"], str]], now_us: int
-    ) -> int:
+    async def recover(self, verdicts: Sequence[Verdict], now_us: int) -> int:
         """Hand over or give up orphans, each with a reason; how many were."""
         ...
 

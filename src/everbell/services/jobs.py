@@ -27,6 +27,7 @@ from everbell.ports.observer import Change
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
 from everbell.services import projects
 from everbell.services.audit import noted
+from everbell.services.chains import refuse_circles
 from everbell.services.context import Actor, Services, VersionMismatch, as_key, missing
 from everbell.services.ids import uuid7
 from everbell.services.validate import Draft, job_problems, schedule_field, schedule_problem
@@ -92,6 +93,10 @@ async def create(
             )
         )
     await _check_room(services, new)
+    for owner in {one.project_id for one in new}:
+        mine = [it for it, one in zip(drafts, new, strict=True) if one.project_id == owner]
+        if any(draft.definition.then for draft in mine):
+            await refuse_circles(services.store, owner, mine)
     store = noted(services, actor, "job.create")
     stored = await store.add_jobs(new, now_us) if new else []
     services.hints.changed(Change(jobs=tuple(job.id for job in stored)))
@@ -172,7 +177,11 @@ async def change(
         return msgspec.structs.replace(changed, next_slot_us=_cursor(job, changed, first))
 
     asked = _Asked(actor, "job.change", expected)
-    return await _swap(services, asked, await find(services, actor, key), apply)
+    job = await find(services, actor, key)
+    draft = edit(job)
+    if draft.definition.then:
+        await refuse_circles(services.store, job.project_id, [draft])
+    return await _swap(services, asked, job, apply)
 
 
 async def set_enabled(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from everbell.domain.errors import FieldProblem, RefusedError, ScheduleError, UserError
-from everbell.domain.job import Definition, Retry, compile_schedule
+from everbell.domain.job import Action, Definition, Retry, compile_schedule
 from everbell.domain.schedule import ExclusionError, parse_schedule
 from everbell.services.context import Services
 from everbell.services.validate_action import action_problems
@@ -17,6 +18,9 @@ MAX_DESCRIPTION = 4_000
 MAX_SCHEDULE = 1_000
 DAY_S = 86_400.0
 FOLDED = frozenset({"callback_url", "callbackUrl", "script"})
+MAX_FOLLOWERS = 16
+MAX_LIMITS = 8
+LIMIT_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 YEAR_S = 366 * DAY_S
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
@@ -86,8 +90,11 @@ def job_problems(services: Services, definition: Definition) -> list[FieldProble
     problems += _policies(definition)
     problems += _tags(definition.tags)
     problems += _data(services, definition)
-    local = list(action_problems(definition.action))
-    problems += local or _refusals(services, definition)
+    problems += _links(definition)
+    for pointer, action in (("/action", definition.action), ("/check", definition.check)):
+        if action is not None:
+            found = list(action_problems(action)) or _refusals(services, action)
+            problems += [_under(pointer, one) for one in found]
     return problems
 
 
@@ -207,6 +214,22 @@ def _tags(tags: tuple[str, ...]) -> Iterator[FieldProblem]:
             yield FieldProblem(f"/tags/{index}", "is no tag", hint="1 to 64 printable characters")
 
 
+def _links(job: Definition) -> Iterator[FieldProblem]:
+    if len(job.then) > MAX_FOLLOWERS:
+        yield FieldProblem("/then", f"holds {len(job.then)}", hint=f"at most {MAX_FOLLOWERS}")
+    for index, then in enumerate(job.then[:MAX_FOLLOWERS]):
+        yield from name_problems(then.job, f"/then/{index}/job")
+        yield from _range(f"/then/{index}/delay", then.delay_s, 0, 7 * DAY_S)
+    if len(job.limits) > MAX_LIMITS:
+        yield FieldProblem("/limits", f"holds {len(job.limits)}", hint=f"at most {MAX_LIMITS}")
+    for index, name in enumerate(job.limits[:MAX_LIMITS]):
+        if not LIMIT_NAME.match(name):
+            hint = "1 to 64 letters, digits, and . _ -"
+            yield FieldProblem(f"/limits/{index}", f"is {name[:40]!r}", hint=hint)
+        elif name in job.limits[:index]:
+            yield FieldProblem(f"/limits/{index}", "stands twice")
+
+
 def _data(services: Services, job: Definition) -> Iterator[FieldProblem]:
     limit = int(services.settings.callbacks.payload_max_mb * 1_048_576)
     try:
@@ -219,8 +242,8 @@ def _data(services: Services, job: Definition) -> Iterator[FieldProblem]:
         yield FieldProblem("/data", f"is {size} bytes long", hint=hint, code="limit_exceeded")
 
 
-def _refusals(services: Services, job: Definition) -> list[FieldProblem]:
-    kind = str(job.action.__struct_config__.tag)
+def _refusals(services: Services, action: Action) -> list[FieldProblem]:
+    kind = str(action.__struct_config__.tag)
     check = services.checks.get(kind)
     if check is None:
         known = ", ".join(sorted(services.checks)) or "none"
@@ -228,18 +251,16 @@ def _refusals(services: Services, job: Definition) -> list[FieldProblem]:
             FieldProblem("/action/kind", f"{kind!r} is not offered here", hint=f"one of {known}")
         ]
     try:
-        check(job.action)
+        check(action)
     except (RefusedError, UserError) as error:
         inner = getattr(error, "problems", ())
         if inner:
-            return [_under_action(problem) for problem in inner]
+            return [_under("/action", problem) for problem in inner]
         return [FieldProblem("/action", error.message, hint=error.hint, code=error.code)]
     return []
 
 
-def _under_action(problem: FieldProblem) -> FieldProblem:
-    if problem.pointer.startswith("/action"):
-        return problem
-    return FieldProblem(
-        "/action" + problem.pointer, problem.message, hint=problem.hint, code=problem.code
-    )
+def _under(pointer: str, problem: FieldProblem) -> FieldProblem:
+    """Return an action's problem at the field that holds the action."""
+    inner = problem.pointer.removeprefix("/action")
+    return FieldProblem(pointer + inner, problem.message, hint=problem.hint, code=problem.code)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, cast
 
 from everbell.domain.job import US, Action, CommandAction, Definition, Job, Retry
@@ -13,6 +14,7 @@ from everbell.domain.records import Project
 from everbell.domain.run import Outcome, Run, RunKey
 from everbell.domain.settle import Defaults
 from everbell.engine.catalog import Catalog
+from everbell.engine.chains import followers
 from everbell.engine.execution import Execution, Tools
 from everbell.engine.finisher import Finisher
 from everbell.ports.executor import Assignment, OutputSink
@@ -137,7 +139,12 @@ class Bench:
             self.clock,
             catalog=self.catalog,
             finisher=self.finisher,
-            tools=Tools(dict.fromkeys(("http", "command", "script"), executor), SimSink, b"k"),
+            tools=Tools(
+                dict.fromkeys(("http", "command", "script"), executor),
+                SimSink,
+                b"k",
+                partial(followers, cast("Store", store)),
+            ),
             defaults=DEFAULTS,
             workers=workers,
         )

@@ -41,3 +41,7 @@ class TestCluster(contracts.ClusterContract):
 
 class TestAudit(contracts.AuditContract):
     """See the contract."""
+
+
+class TestSharing(contracts.SharingContract):
+    """``set_limit``, ``list_limits``, ``delete_limit``, and ``then``."""

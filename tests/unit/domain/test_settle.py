@@ -15,14 +15,16 @@ from everbell.domain.job import (
     OnFailure,
     Retry,
 )
-from everbell.domain.run import Outcome, Run, RunKey
+from everbell.domain.run import Outcome, Run, RunKey, Trigger
 from everbell.domain.settle import (
     RETRY_AFTER_MAX_S,
     Defaults,
+    read_check,
     recover,
     retry_delay_s,
     settle,
     timeout_of,
+    wants_check,
 )
 
 NOW = 1_800_000_000 * US
@@ -30,9 +32,13 @@ DEFAULTS = Defaults(http_timeout_s=30, process_timeout_s=3600, retry=Retry(), ma
 FAILED = Outcome(state="failed")
 
 
-def run(attempt: int = 1, crashes: int = 0, slot: int = NOW) -> Run:
+HTTP = HttpAction(url="http://x.example/")
+COMMAND = CommandAction(argv=("true",))
+
+
+def run(attempt: int = 1, crashes: int = 0, slot: int = NOW, trigger: Trigger = "schedule") -> Run:
     return Run(
-        key=RunKey(slot, 7), project_id=1, version=1, state="running",
+        key=RunKey(slot, 7), project_id=1, version=1, state="running", trigger=trigger,
         attempt=attempt, crashes=crashes,
     )  # fmt: skip
 
@@ -145,3 +151,31 @@ def test_timeout_of_the_job_wins_over_that_of_its_kind():
     assert timeout_of(web, DEFAULTS) == 30
     assert timeout_of(job(), DEFAULTS) == 3600
     assert timeout_of(job(timeout_s=5), DEFAULTS) == 5
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "found"),
+    [
+        (HTTP, Outcome(state="succeeded", code=204), "nothing"),
+        (HTTP, Outcome(state="succeeded", code=200), "work"),
+        (HTTP, Outcome(state="failed", code=500), "unsure"),
+        (HTTP, Outcome(state="timed_out"), "unsure"),
+        (COMMAND, Outcome(state="succeeded", code=0), "work"),
+        (COMMAND, Outcome(state="failed", code=1), "nothing"),
+        (COMMAND, Outcome(state="failed", code=2), "unsure"),
+        (COMMAND, Outcome(state="failed", code=None, error="no program"), "unsure"),
+        (COMMAND, Outcome(state="skipped"), "nothing"),
+    ],
+)
+def test_what_a_check_says(action, outcome, found):
+    assert read_check(action, outcome) == found
+
+
+def test_planned_runs_are_checked_once_and_others_never():
+    checked = job(check=COMMAND)
+    assert wants_check(checked, run())
+    assert wants_check(checked, run(trigger="catch_up"))
+    for other in ("manual", "retry", "chain", "backfill"):
+        assert not wants_check(checked, run(trigger=other))
+    assert not wants_check(checked, run(attempt=2))
+    assert not wants_check(job(), run())

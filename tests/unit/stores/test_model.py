@@ -27,6 +27,7 @@ from everbell.ports.store import (
     Page,
     RunFilter,
     Store,
+    Verdict,
 )
 from everbell.stores.memory import MemoryStore
 from everbell.stores.sqlite import SqliteStore
@@ -298,9 +299,9 @@ class Model(RuleBasedStateMachine):
         elif verb == 1:
             self.both("hand_back", [run], self.now)
         elif verb == 2:
-            self.both("recover", [(run, "queued", "node gone")], self.now)
+            self.both("recover", [Verdict(run=run, state="queued", reason="node gone")], self.now)
         elif verb == 3:
-            self.both("recover", [(run, "lost", "node gone")], self.now)
+            self.both("recover", [Verdict(run=run, state="lost", reason="node gone")], self.now)
         self.both("still_claimed", [(run.key, run.token)])
         self.both("attempts", run.key)
         self.both("get_run", run.key)

@@ -12,6 +12,7 @@ from everbell.domain.run import Run, RunKey
 from everbell.ports.store import Decided, NewRun
 from everbell.stores.memory.data import Data, missing
 from everbell.stores.memory.definitions import MemoryDefinitions
+from everbell.stores.memory.limits import has_room
 
 
 class MemoryClaims(MemoryDefinitions):
@@ -65,17 +66,7 @@ class MemoryClaims(MemoryDefinitions):
         data = self._data
         if run.key.job_id not in data.jobs:
             raise missing("job", run.key.job_id)
-        return data.run(run.key) or data.put(
-            Run(
-                key=run.key,
-                project_id=run.project_id,
-                version=run.version,
-                state="queued",
-                trigger=run.trigger,
-                reason=run.reason,
-                due_us=run.due_us,
-            )
-        )
+        return data.enqueue(run)
 
     async def take_queued(self, node: str, now_us: int, limit: int) -> list[Run]:
         """See RunStore."""
@@ -85,6 +76,8 @@ class MemoryClaims(MemoryDefinitions):
         for run, job in sorted(waiting, key=lambda pair: (pair[0].due_us, pair[0].key)):
             bounded = job.definition.overlap != "allow"
             if bounded and data.active(job.id) >= job.definition.max_running:
+                continue
+            if not has_room(data, job):
                 continue
             if len(taken) == limit:
                 break

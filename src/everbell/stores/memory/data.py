@@ -15,7 +15,7 @@ from everbell.domain.job import Definition, Job, JobVersion
 from everbell.domain.notice import may_withdraw
 from everbell.domain.records import Credential, Hold, Node, Project
 from everbell.domain.run import ACTIVE, Attempt, Run, RunKey
-from everbell.ports.store import OutputChunk
+from everbell.ports.store import NewRun, OutputChunk
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ class Data:
         self.remembered: dict[tuple[str, str], tuple[bytes, int]] = {}
         self.named: dict[str, str] = {}
         self.audit: list[AuditEntry] = []
+        self.limits: dict[tuple[int, str], int] = {}
         self.token = 0
         self.withdrawals = 0
         self._last_id: dict[str, int] = {}
@@ -146,6 +147,26 @@ class Data:
             )
             for mark in marks
         )
+
+    def enqueue(self, run: NewRun) -> Run:
+        """Store a queued run unless there is one with the key; return it."""
+        queued = Run(
+            key=run.key,
+            project_id=run.project_id,
+            version=run.version,
+            state="queued",
+            trigger=run.trigger,
+            reason=run.reason,
+            due_us=run.due_us,
+        )
+        return self.run(run.key) or self.put(queued)
+
+    def follow(self, then: Iterable[NewRun], now_us: int) -> None:
+        """Queue what follows the end of a run."""
+        for run in then:
+            job = self.jobs.get(run.key.job_id)
+            if job is not None:
+                self.skip_if_disabled(self.enqueue(run), job, now_us)
 
     def skip_if_disabled(self, run: Run, job: Job, now_us: int) -> None:
         """End a queued first attempt that its disabled job will never start."""

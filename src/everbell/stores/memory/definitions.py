@@ -14,9 +14,10 @@ from everbell.domain.job import Job, JobVersion
 from everbell.domain.records import Credential, Hold, Project
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
 from everbell.stores.memory.data import Data, by_id, covers, earliest, missing, stored
+from everbell.stores.memory.limits import MemoryLimits
 
 
-class MemoryDefinitions:
+class MemoryDefinitions(MemoryLimits):
     """Implements DefinitionStore; the obligations are written there."""
 
     def __init__(self) -> None:

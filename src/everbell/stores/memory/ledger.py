@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from everbell.domain.errors import NotFoundError
 from everbell.domain.run import ACTIVE, FINAL, Attempt, Run, RunKey
-from everbell.ports.store import Finish, Finished
+from everbell.ports.store import Finish, Finished, Verdict
 from everbell.stores.memory.claims import MemoryClaims
 from everbell.stores.memory.data import Data
 
@@ -81,20 +81,19 @@ class MemoryLedger(MemoryClaims):
         ]
         return sorted(found, key=lambda run: run.key)[:limit]
 
-    async def recover(
-        self, runs: Sequence[tuple[Run, Literal["queued", "lost"], str]], now_us: int
-    ) -> int:
+    async def recover(self, verdicts: Sequence[Verdict], now_us: int) -> int:
         """See RunStore."""
         count = 0
-        for run, state, reason in runs:
-            found = self._data.fenced(run)
+        for it in verdicts:
+            found = self._data.fenced(it.run)
             if found is None:
                 continue
             count += 1
-            if state == "lost":
-                self._data.put(replace(found, state="lost", reason=reason, finished_us=now_us))
+            if it.state == "lost":
+                self._data.put(replace(found, state="lost", reason=it.reason, finished_us=now_us))
+                self._data.follow(it.then, now_us)
             else:
-                _hand_over(self._data, found, reason, now_us)
+                _hand_over(self._data, found, it.reason, now_us)
         return count
 
     async def still_claimed(self, claims: Sequence[tuple[RunKey, int]]) -> list[RunKey]:
@@ -121,6 +120,7 @@ def _finish(data: Data, it: Finish, now_us: int) -> Finished:
     if run is None:
         return _again(data, it)
     _count(data, it)
+    data.follow(it.then, now_us)
     return Finished(outcome="stored", run=run)
 
 

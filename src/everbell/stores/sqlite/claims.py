@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apsw
@@ -11,7 +11,7 @@ from everbell.domain.decision import Claim, Decision, DueJob
 from everbell.domain.errors import NotFoundError
 from everbell.domain.run import Run, RunKey
 from everbell.ports.store import Decided, NewRun
-from everbell.stores.sqlite import marks, rows
+from everbell.stores.sqlite import limits, marks, rows
 
 _ACTIVE = "state IN ('claimed', 'running')"
 _COUNT_ACTIVE = f"(SELECT count(*) FROM runs WHERE runs.job_id = jobs.id AND {_ACTIVE})"
@@ -281,15 +281,38 @@ def enqueue(sql: apsw.Cursor, new: NewRun) -> Run:
     if sql.execute("SELECT 1 FROM jobs WHERE id = ?", (new.key.job_id,)).get is None:
         message = f"no job {new.key.job_id}"
         raise NotFoundError(message, hint="it was deleted; `everbell job list` shows the others")
-    sql.execute(
-        "INSERT INTO runs (slot_us, job_id, trigger_id, project_id, version, state, cause, reason,"
-        " due_us) VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?) ON CONFLICT DO NOTHING",
-        (*key, new.project_id, new.version, new.trigger, new.reason, new.due_us),
-    )
+    _queue(sql, new)
     row = sql.execute(
         f"SELECT {rows.RUN} FROM runs WHERE slot_us = ? AND job_id = ? AND trigger_id = ?", key
     ).fetchone()
     return rows.run(row)
+
+
+def _queue(sql: apsw.Cursor, new: NewRun) -> None:
+    key = new.key
+    sql.execute(
+        "INSERT INTO runs (slot_us, job_id, trigger_id, project_id, version, state, cause, reason,"
+        " due_us) VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            key.slot_us,
+            key.job_id,
+            key.trigger_id,
+            new.project_id,
+            new.version,
+            new.trigger,
+            new.reason,
+            new.due_us,
+        ),
+    )
+
+
+def follow(sql: apsw.Cursor, then: Iterable[NewRun], now_us: int) -> None:
+    """Queue what follows the end of a run."""
+    for new in then:
+        job_id = new.key.job_id
+        if sql.execute("SELECT 1 FROM jobs WHERE id = ?", (job_id,)).get is not None:
+            _queue(sql, new)
+            marks.skip_of_disabled(sql, job_id, now_us)
 
 
 def take_queued(sql: apsw.Cursor, node: str, now_us: int, limit: int) -> list[Run]:
@@ -316,26 +339,44 @@ def take_queued(sql: apsw.Cursor, node: str, now_us: int, limit: int) -> list[Ru
 def _startable(sql: apsw.Cursor, now_us: int, limit: int) -> list[tuple[int, int, str]]:
     """Return the keys of queued runs whose jobs have room, in order."""
     waiting = sql.execute(
-        f"SELECT slot_us, job_id, trigger_id, max_active FROM runs CROSS JOIN jobs ON id = job_id"
+        "SELECT slot_us, job_id, trigger_id, max_active, limited FROM runs"
+        " CROSS JOIN jobs ON id = job_id"
         f" WHERE state = 'queued' AND due_us <= ? AND {_TAKEABLE}"
         " ORDER BY due_us, slot_us, job_id, trigger_id",
         (now_us,),
     )
-    count = sql.connection.cursor()
-    room: dict[int, int] = {}
+    room = _Room(sql.connection.cursor())
     chosen: list[tuple[int, int, str]] = []
-    for slot_us, job_id, trigger_id, max_active in waiting:
-        if max_active is not None:
-            left = room.get(job_id)
-            if left is None:
-                active = count.execute(
+    for slot_us, job_id, trigger_id, max_active, limited in waiting:
+        if room.take(job_id, max_active, limited=limited):
+            chosen.append((slot_us, job_id, trigger_id))
+            if len(chosen) >= limit:
+                break
+    return chosen
+
+
+class _Room:
+    """How many more runs jobs, and the limits that they share, allow; one use per choice."""
+
+    def __init__(self, sql: apsw.Cursor) -> None:
+        self._sql = sql
+        self._jobs: dict[int, int] = {}
+        self._shared = limits.Shared(sql)
+
+    def take(self, job_id: int, max_active: int | None, *, limited: int) -> bool:
+        """Take one place if there is one."""
+        left = self._left(job_id, max_active)
+        if left <= 0 or (limited and not self._shared.take(job_id)):
+            return False
+        self._jobs[job_id] = left - 1
+        return True
+
+    def _left(self, job_id: int, max_active: int | None) -> int:
+        if job_id not in self._jobs:
+            active = 0
+            if max_active is not None:
+                active = self._sql.execute(
                     f"SELECT count(*) FROM runs WHERE job_id = ? AND {_ACTIVE}", (job_id,)
                 ).get
-                left = max_active - active
-            room[job_id] = left - 1
-            if left <= 0:
-                continue
-        chosen.append((slot_us, job_id, trigger_id))
-        if len(chosen) >= limit:
-            break
-    return chosen
+            self._jobs[job_id] = (rows.MAX_ID if max_active is None else max_active) - active
+        return self._jobs[job_id]

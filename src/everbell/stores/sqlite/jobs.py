@@ -14,7 +14,7 @@ from everbell.domain.notice import NOTICE_US
 from everbell.domain.records import Hold
 from everbell.domain.run import RunKey
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
-from everbell.stores.sqlite import marks, rows
+from everbell.stores.sqlite import limits, marks, rows
 
 _SELECT = f"SELECT {rows.JOB} FROM jobs LEFT JOIN definitions ON job_id = id"
 _HELD = (
@@ -71,6 +71,8 @@ def _add_job(sql: apsw.Cursor, job: NewJob, now_us: int) -> int:
         "INSERT INTO job_versions VALUES (?, 1, ?, ?, ?)", (job_id, now_us, job.enabled, text)
     )
     sql.execute(f"UPDATE jobs SET held = {_HELD} WHERE id = ? AND {_HELD} > 0", (job_id,))
+    if job.definition.limits:
+        limits.name_limits(sql, job_id, job.project_id, job.definition.limits)
     return job_id
 
 
@@ -157,6 +159,8 @@ def change_job(
         cursor = _earliest(cursor, revoked)
     _store_change(sql, job, text, (cursor, now_us))
     marks.skip_of_disabled(sql, job.id, now_us)
+    if text != stored:
+        limits.name_limits(sql, job.id, job.project_id, job.definition.limits)
     return get_job(sql, job.id), Revoked(keys=tuple(revoked))
 
 

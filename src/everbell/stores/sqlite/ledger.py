@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from everbell.domain.errors import NotFoundError
 from everbell.domain.run import FINAL, Run, RunKey
-from everbell.ports.store import Finish, Finished
+from everbell.ports.store import Finish, Finished, Verdict
 from everbell.stores.sqlite import marks, rows
-from everbell.stores.sqlite.claims import Tokens
+from everbell.stores.sqlite.claims import Tokens, follow
 
 _KEY = "slot_us = ? AND job_id = ? AND trigger_id = ?"
 _ACTIVE = "state IN ('claimed', 'running')"
@@ -70,7 +70,7 @@ def _finish_plain(sql: apsw.Cursor, finishes: Sequence[Finish]) -> list[Finished
 
     None = some are of another kind, or did not pass: nothing was done, take them one by one.
     """
-    if any(it.next_due_us is not None or it.started_us is None for it in finishes):
+    if any(it.next_due_us is not None or it.started_us is None or it.then for it in finishes):
         return None
     runs = [_ended(it, it.started_us, it.reason or it.run.reason) for it in finishes]
     count = sql.connection.total_changes
@@ -152,6 +152,8 @@ def _finish(sql: apsw.Cursor, it: Finish, now_us: int, tokens: Tokens) -> Finish
         return _again(sql, it)
     if it.failures != "keep":
         _count(sql, it, run.key.job_id)
+    if it.then:
+        follow(sql, it.then, now_us)
     return Finished(outcome="stored", run=run)
 
 
@@ -337,12 +339,11 @@ def orphans(sql: apsw.Cursor, now_us: int, limit: int) -> list[Run]:
     return [rows.run(row) for row in found]
 
 
-def recover(
-    sql: apsw.Cursor, runs: Sequence[tuple[Run, Literal["queued", "lost"], str]], now_us: int
-) -> int:
+def recover(sql: apsw.Cursor, verdicts: Sequence[Verdict], now_us: int) -> int:
     """See RunStore.recover."""
     count = 0
-    for run, state, reason in runs:
+    for it in verdicts:
+        run, reason = it.run, it.reason
         guard = (*key_of(run), run.attempt, run.token)
         row = sql.execute(
             f"SELECT {rows.RUN} FROM runs WHERE {_FENCE} AND {_ACTIVE}", guard
@@ -351,11 +352,12 @@ def recover(
             continue
         count += 1
         found = rows.run(row)
-        if state == "lost":
+        if it.state == "lost":
             sql.execute(
                 f"UPDATE runs SET state = 'lost', reason = ?, finished_us = ? WHERE {_KEY}",
                 (reason, now_us, *key_of(run)),
             )
+            follow(sql, it.then, now_us)
             continue
         _keep_attempt(sql, found, ("lost", found.started_us, now_us, None, reason))
         sql.execute(

@@ -15,7 +15,7 @@ from everbell.domain.audit import AuditEntry
 from everbell.domain.decision import Decision, DueJob, LeftBehind
 from everbell.domain.errors import StoreUnavailable
 from everbell.domain.job import Job, JobVersion
-from everbell.domain.records import Credential, Hold, Node, Project
+from everbell.domain.records import Credential, Hold, Limit, Node, Project
 from everbell.domain.run import Attempt, Run, RunKey
 from everbell.ports.store import (
     Decided,
@@ -28,8 +28,9 @@ from everbell.ports.store import (
     Page,
     Revoked,
     RunFilter,
+    Verdict,
 )
-from everbell.stores.sqlite import audit, claims, cluster, history, ledger, projects
+from everbell.stores.sqlite import audit, claims, cluster, history, ledger, limits, projects
 from everbell.stores.sqlite import jobs as catalog
 from everbell.stores.sqlite.connection import open_reader, open_writer
 from everbell.stores.sqlite.worker import Transaction, Worker
@@ -215,6 +216,18 @@ class SqliteStore:
         """See DefinitionStore."""
         return await self._write(lambda sql: catalog.release(sql, hold_id, choice, now_us))
 
+    async def set_limit(self, limit: Limit) -> Limit:
+        """See DefinitionStore."""
+        return await self._write(lambda sql: limits.set_limit(sql, limit))
+
+    async def delete_limit(self, project_id: int, name: str) -> None:
+        """See DefinitionStore."""
+        await self._write(lambda sql: limits.delete_limit(sql, project_id, name))
+
+    async def list_limits(self, project_ids: tuple[int, ...] | None) -> list[Limit]:
+        """See DefinitionStore."""
+        return await self._read(lambda sql: limits.list_limits(sql, project_ids))
+
     async def remember(self, scope: str, key: str, value: bytes, now_us: int) -> bytes | None:
         """See DefinitionStore."""
         return await self._write(lambda sql: projects.remember(sql, scope, key, value, now_us))
@@ -292,11 +305,9 @@ class SqliteStore:
         """See RunStore."""
         return await self._read(lambda sql: ledger.orphans(sql, now_us, limit))
 
-    async def recover(
-        self, runs: Sequence[tuple[Run, Literal["queued", "lost"], str]], now_us: int
-    ) -> int:
+    async def recover(self, verdicts: Sequence[Verdict], now_us: int) -> int:
         """See RunStore."""
-        return await self._write(lambda sql: ledger.recover(sql, runs, now_us))
+        return await self._write(lambda sql: ledger.recover(sql, verdicts, now_us))
 
     async def still_claimed(self, claims: Sequence[tuple[RunKey, int]]) -> list[RunKey]:
         """See RunStore."""

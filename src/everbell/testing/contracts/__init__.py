@@ -14,6 +14,7 @@ from everbell.testing.contracts.jobs import JobsContract
 from everbell.testing.contracts.ledger import LedgerContract
 from everbell.testing.contracts.queue import QueueContract
 from everbell.testing.contracts.recovery import RecoveryContract
+from everbell.testing.contracts.sharing import SharingContract
 from everbell.testing.contracts.withdrawal import WithdrawalContract
 
 __all__ = [
@@ -26,5 +27,6 @@ __all__ = [
     "LedgerContract",
     "QueueContract",
     "RecoveryContract",
+    "SharingContract",
     "WithdrawalContract",
 ]

@@ -7,7 +7,7 @@ import asyncio
 from msgspec.structs import replace
 
 from everbell.domain.run import Run, RunKey
-from everbell.ports.store import RunFilter, Store
+from everbell.ports.store import RunFilter, Store, Verdict
 from everbell.testing.contracts.making import (
     NOW,
     SEC,
@@ -109,7 +109,7 @@ class QueueContract:
     ) -> None:
         job = await add_job(store)
         run = await claimed(store, job)
-        await store.recover([(run, "queued", "node lost")], NOW)
+        await store.recover([Verdict(run=run, state="queued", reason="node lost")], NOW)
         await store.change_job(replace(job, enabled=False, next_slot_us=None), 1, NOW)
         [again] = await store.take_queued("n2", NOW, 10)
         assert (again.key, again.attempt) == (run.key, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from everbell.domain.run import Attempt
-from everbell.ports.store import Store
+from everbell.ports.store import Store, Verdict
 from everbell.testing.contracts.making import (
     NOW,
     SEC,
@@ -40,7 +40,12 @@ class RecoveryContract:
         [job] = await add_jobs(store, new_job())
         run = await claimed(store, job)
         await store.mark_running([(run, NOW + 1)], NOW)
-        assert await store.recover([(run, "queued", "node n1 is gone")], NOW + 5) == 1
+        assert (
+            await store.recover(
+                [Verdict(run=run, state="queued", reason="node n1 is gone")], NOW + 5
+            )
+            == 1
+        )
         waiting = await store.get_run(run.key)
         assert (waiting.state, waiting.attempt, waiting.crashes) == ("queued", 2, 1)
         assert (waiting.reason, waiting.node, waiting.started_us) == ("node n1 is gone", "", None)
@@ -62,7 +67,7 @@ class RecoveryContract:
     async def test_a_run_is_given_up(self, store: Store) -> None:
         [job] = await add_jobs(store, new_job())
         run = await claimed(store, job)
-        assert await store.recover([(run, "lost", "gone")], NOW + 5) == 1
+        assert await store.recover([Verdict(run=run, state="lost", reason="gone")], NOW + 5) == 1
         lost = replace(run, state="lost", reason="gone", finished_us=NOW + 5)
         assert await store.get_run(run.key) == lost
         assert [it.outcome for it in await store.finish([end(run)], NOW)] == ["stale"]
@@ -72,10 +77,10 @@ class RecoveryContract:
         run, ended = await claimed(store, a), await claimed(store, b)
         await store.finish([end(ended)], NOW)
         wrong = [
-            (replace(run, attempt=2), "lost", "x"),
-            (replace(run, token=run.token + 9), "queued", "x"),
-            (ended, "lost", "x"),
+            Verdict(run=replace(run, attempt=2), state="lost", reason="x"),
+            Verdict(run=replace(run, token=run.token + 9), state="queued", reason="x"),
+            Verdict(run=ended, state="lost", reason="x"),
         ]
-        assert await store.recover(wrong, NOW) == 0  # type: ignore[arg-type]
+        assert await store.recover(wrong, NOW) == 0
         assert await store.get_run(run.key) == run
-        assert await store.recover([(run, "queued", "x"), (run, "queued", "x")], NOW) == 1
+        assert await store.recover([Verdict(run=run, state="queued", reason="x")] * 2, NOW) == 1
