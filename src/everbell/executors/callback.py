@@ -7,11 +7,12 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
-from everbell.domain.errors import FieldProblem, ValidationError
+from everbell.domain.errors import FieldProblem, RefusedError, ValidationError
 from everbell.domain.job import HttpAction
 from everbell.executors.surroundings import iso
 from everbell.ports.executor import Assignment
@@ -21,7 +22,7 @@ METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 OWN_HEADERS = frozenset(
     {"content-type", "idempotency-key", "user-agent"}
     | {"webhook-id", "webhook-timestamp", "webhook-signature"}
-    | {"everbell-slot", "everbell-attempt", "everbell-token"}
+    | {"everbell-slot", "everbell-attempt", "everbell-token", "x-payload-chunk-id"}
 )
 """Set on every callback; a job can't set them."""
 
@@ -95,6 +96,40 @@ def headers_of(
     }
 
 
+def chunk_headers(
+    name: str, headers: dict[str, str], secret: bytes, body: bytes, now_s: int
+) -> dict[str, str]:
+    """Return all headers of one chunk of a batch; ``name`` is the chunk's own.
+
+    Slot, attempt and token belong to runs and stand in the body.
+    """
+    return headers | {
+        "content-type": "application/json",
+        "webhook-id": name,
+        "webhook-timestamp": str(now_s),
+        "webhook-signature": sign(secret, name, now_s, body),
+        "idempotency-key": name,
+        "x-payload-chunk-id": name,
+    }
+
+
+def too_large(size: int, most_mb: float) -> RefusedError:
+    """Return the refusal of a body of ``size`` bytes."""
+    return RefusedError(
+        f"the request body has {size} bytes, more than {most_mb:g} MiB",
+        hint="shorten the job's data, or raise callbacks.payload_max_mb",
+    )
+
+
+def check_batch(action: HttpAction) -> None:
+    """Raise ValidationError for a batch by a method that has no body."""
+    if action.batch and action.method not in METHODS_WITH_BODY:
+        message = f"a batch can't be sent by {action.method}"
+        hint = "use POST, PUT or PATCH: the runs of a batch are told in the body"
+        problem = FieldProblem("/action/batch", message, hint=hint)
+        raise ValidationError(message, hint=hint, problems=(problem,))
+
+
 def check_headers(headers: dict[str, str]) -> None:
     """Raise ValidationError naming every header that a job can't set or that is malformed."""
     problems = []
@@ -113,9 +148,10 @@ def check_headers(headers: dict[str, str]) -> None:
         raise ValidationError(first.message, hint=first.hint, problems=tuple(problems))
 
 
-def success_test(action: HttpAction) -> Callable[[int], bool]:
+@lru_cache(maxsize=1024)
+def success_test(success: tuple[str, ...]) -> Callable[[int], bool]:
     """Return what tells success from failure. Raises ValidationError for a bad pattern."""
-    spans = [_span(text) for text in action.success]
+    spans = [_span(text) for text in success]
     if not spans:
         raise ValidationError("no status counts as success", hint='leave it out, or say ["2xx"]')
     return lambda status: any(low <= status <= high for low, high in spans)

@@ -12,11 +12,12 @@ T = TypeVar("T")
 class Bounds:
     """The timeout of one run and its wish to be cancelled, as one limit. Used once."""
 
-    __slots__ = ("_cancel", "_limit")
+    __slots__ = ("_cancel", "_limit", "_open")
 
     def __init__(self, cancel: asyncio.Event, timeout_s: float) -> None:
         self._cancel = cancel
         self._limit = asyncio.timeout(timeout_s)
+        self._open = False
 
     @property
     def late(self) -> bool:
@@ -28,11 +29,12 @@ class Bounds:
         stop = asyncio.ensure_future(self._cancel.wait())
         try:
             async with self._limit:
+                self._open = True
                 stop.add_done_callback(self._interrupt)
                 try:
                     return await doing
                 finally:
-                    stop.remove_done_callback(self._interrupt)
+                    self._open = False
         except TimeoutError:
             if not self._limit.expired():
                 raise
@@ -41,5 +43,5 @@ class Bounds:
             stop.cancel()
 
     def _interrupt(self, stop: asyncio.Future[bool]) -> None:
-        if not stop.cancelled():
+        if self._open and not stop.cancelled():
             self._limit.reschedule(asyncio.get_running_loop().time())

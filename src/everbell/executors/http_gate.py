@@ -139,7 +139,7 @@ class Gate:
 
     def _no_room(self, target: URL, wait_s: float, patience_s: float) -> Outcome:
         error = f"not sent: {self._callbacks.rate:g} requests/s to {where(target)} (setting"
-        error += f" callbacks.rate) leave no room for {wait_s:.1f} s, the timeout is {patience_s:g} s"
+        error += f" callbacks.rate) leave no room for {wait_s:.1f} s, longer than {patience_s:g} s"
         return Outcome(state="failed", error=error, retry_after_s=wait_s)
 
     def _place(self, target: URL) -> _Place:
