@@ -6,6 +6,7 @@ from starlette.responses import Response
 
 from everbell.api import views
 from everbell.api.call import LIMIT, Call, Endpoint, Param, answer
+from everbell.api.hold_input import hold_end
 from everbell.api.problems import NotReady
 from everbell.api.schemas import (
     AuditOut,
@@ -37,6 +38,7 @@ async def create_hold(call: Call) -> Response:
         given.target,
         project=given.project,
         reason=given.reason,
+        end=hold_end(given.until, given.then),
     )
     return answer(views.hold(hold), 201)
 

@@ -22,6 +22,7 @@ from everbell.api.call import (
     no_content,
     raw_answer,
 )
+from everbell.api.hold_input import hold_end
 from everbell.api.job_input import to_change, to_draft
 from everbell.api.schemas import (
     HoldOut,
@@ -192,7 +193,8 @@ async def hold_job(call: Call) -> Response:
     """Start nothing new of a job until the hold is released."""
     given = await call.body(JobHoldIn, optional=True)
     job = await _found(call)
-    hold = await holds.add(call.services, call.actor, "job", job.id, reason=given.reason)
+    end = hold_end(given.until, given.then)
+    hold = await holds.add(call.services, call.actor, "job", job.id, reason=given.reason, end=end)
     return answer(views.hold(hold), 201)
 
 
@@ -363,7 +365,7 @@ JOB_ROUTES = (
         body_optional=True,
         answer=HoldOut,
         status=201,
-        errors=(404, 409),
+        errors=(404, 409, 422),
     ),
     Endpoint(
         method="GET",

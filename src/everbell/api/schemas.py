@@ -299,18 +299,25 @@ class RunNow(In, frozen=True, kw_only=True):
 
 
 class HoldIn(In, frozen=True, kw_only=True):
-    """A hold. ``target`` is an id, uuid or name; ``project`` tells whose job's name it is."""
+    """A hold. ``target`` is an id, uuid or name; ``project`` tells whose job's name it is.
+
+    With ``until`` it ends by itself; ``then`` says what becomes of the slots missed (``skip``).
+    """
 
     scope: Literal["all", "project", "job"]
     target: Key | None = None
     project: Key | None = None
     reason: Reason = ""
+    until: TimeIn | None = None
+    then: Literal["once", "each", "skip"] | None = None
 
 
 class JobHoldIn(In, frozen=True, kw_only=True):
-    """Why the job is held."""
+    """Why the job is held, and until when; ``then``: what becomes of the slots missed by then."""
 
     reason: Reason = ""
+    until: TimeIn | None = None
+    then: Literal["once", "each", "skip"] | None = None
 
 
 class ReleaseIn(In, frozen=True, kw_only=True):
@@ -328,6 +335,8 @@ class HoldOut(Out, frozen=True, kw_only=True):
     reason: str
     who: str
     created_at: Time
+    until: Time | None
+    then: Literal["once", "each", "skip"] | None
 
 
 class PreviewIn(In, frozen=True, kw_only=True):

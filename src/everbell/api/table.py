@@ -10,6 +10,7 @@ from everbell.api.call import Call, Endpoint, raw_answer
 from everbell.api.openapi import document
 from everbell.api.routes_cluster import CLUSTER_ROUTES
 from everbell.api.routes_jobs import JOB_ROUTES
+from everbell.api.routes_ledger import LEDGER_ROUTES
 from everbell.api.routes_projects import CREDENTIAL_ROUTES, PROJECT_ROUTES
 from everbell.api.routes_runs import RUN_ROUTES
 
@@ -25,6 +26,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *JOB_ROUTES,
     *RUN_ROUTES,
     *CLUSTER_ROUTES,
+    *LEDGER_ROUTES,
     Endpoint(
         method="GET",
         path="/openapi.json",

@@ -238,6 +238,8 @@ def hold(it: Hold) -> HoldOut:
         reason=it.reason,
         who=it.who,
         created_at=_at(it.created_us),
+        until=iso(it.until_us),
+        then=it.then if it.until_us is not None else None,
     )
 
 

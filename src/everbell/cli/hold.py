@@ -10,6 +10,7 @@ from everbell.cli.base import Group, say, state
 from everbell.cli.client import ApiClient, connect, seg
 from everbell.cli.find import find_job
 from everbell.cli.output import Column, print_answer, print_record
+from everbell.cli.times import WHEN
 
 COLUMNS: list[Column] = [
     ("ID", "id"),
@@ -18,8 +19,24 @@ COLUMNS: list[Column] = [
     ("REASON", "reason"),
     ("WHO", "who"),
     ("SINCE", "created_at"),
+    ("UNTIL", "until"),
+    ("THEN", "then"),
 ]
-_reason = click.option("--reason", default="", help="Why; shown wherever the hold is.")
+
+
+def _options(function: Any) -> Any:
+    options = (
+        click.option("--reason", default="", help="Why; shown wherever the hold is."),
+        click.option("--until", type=WHEN, help="It ends by itself then; or after, as in 2h."),
+        click.option(
+            "--then",
+            type=click.Choice(["skip", "once", "each"]),
+            help="What then becomes of the slots missed (skip).",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 @click.group(cls=Group)
@@ -31,32 +48,34 @@ def _put(client: ApiClient, body: dict[str, Any]) -> None:
     answer = client.call("POST", "/holds", body=body)
     print_record(answer, COLUMNS)
     held = answer.get("data") or {}
+    if held.get("until"):
+        say(f"it ends at {held['until']}; missed slots: {held['then']}")
     say(f"release it with: everbell hold release {held.get('id')} --missed once|each|skip")
 
 
 @hold.command("all")
-@_reason
-def all_(reason: str) -> None:
+@_options
+def all_(**given: str | None) -> None:
     """Hold every job of every project."""
-    _put(connect(state()), {"scope": "all", "reason": reason})
+    _put(connect(state()), {"scope": "all", **given})
 
 
 @hold.command("project")
 @click.argument("key")
-@_reason
-def project(key: str, reason: str) -> None:
+@_options
+def project(key: str, **given: str | None) -> None:
     """Hold the jobs of a project."""
-    _put(connect(state()), {"scope": "project", "target": key, "reason": reason})
+    _put(connect(state()), {"scope": "project", "target": key, **given})
 
 
 @hold.command("job")
 @click.argument("key")
 @click.option("--project", "owner", envvar="EVERBELL_PROJECT", help="Project of a job's name.")
-@_reason
-def job(key: str, owner: str | None, reason: str) -> None:
+@_options
+def job(key: str, owner: str | None, **given: str | None) -> None:
     """Hold one job."""
     client = connect(state())
-    _put(client, {"scope": "job", "target": find_job(client, key, owner), "reason": reason})
+    _put(client, {"scope": "job", "target": find_job(client, key, owner), **given})
 
 
 @hold.command("list")

@@ -52,7 +52,13 @@ _project = click.option(
 )
 
 
-@click.group(cls=Group)
+LAZY = {
+    "skip-next": ("everbell.cli.skip:skip_next", "Let the next slot go by."),
+    "run-instead": ("everbell.cli.skip:run_instead", "Skip the next slot, run in its place."),
+}
+
+
+@click.group(cls=Group, lazy=LAZY)
 def job() -> None:
     """Create, change, run and list jobs."""
 

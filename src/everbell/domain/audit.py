@@ -41,6 +41,8 @@ def digest(thing: object) -> str:
         parts = msgspec.structs.replace(thing, id=0)
     elif isinstance(thing, Hold):
         parts = (thing.scope, thing.target_id, thing.reason)
+        if thing.until_us is not None:
+            parts = (*parts, thing.until_us, thing.then)
     else:
         return ""
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:32]

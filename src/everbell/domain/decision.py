@@ -41,11 +41,23 @@ class Mark(Record, frozen=True):
     count: int = 1
 
 
+class Instead(Record, frozen=True):
+    """A run by hand at ``at_us`` that takes the place of a slot."""
+
+    at_us: int
+    trigger_id: str
+    reason: str
+
+
 class LeftBehind(Record, frozen=True):
-    """Slots from ``cursor_us`` on that a change of their job leaves behind, each marked."""
+    """Slots, with the cursor at ``cursor_us``, that a change of their job leaves behind, marked.
+
+    ``instead``: a run to be queued with the same batch.
+    """
 
     cursor_us: int
     marks: tuple[Mark, ...]
+    instead: Instead | None = None
 
 
 class Decision(Record, frozen=True):

@@ -56,7 +56,10 @@ class Limit(Record, frozen=True):
 
 
 class Hold(Record, frozen=True):
-    """Nothing new starts in the scope until released. ``target_id`` is 0 for ``all``."""
+    """Nothing new starts in the scope until released. ``target_id`` is 0 for ``all``.
+
+    With ``until_us`` it ends by itself, then: slots before that instant run by the choice ``then``.
+    """
 
     id: int
     scope: Literal["all", "project", "job"]
@@ -64,6 +67,8 @@ class Hold(Record, frozen=True):
     reason: str
     who: str
     created_us: int
+    until_us: int | None = None
+    then: Literal["skip", "once", "each"] = "skip"
 
 
 class Node(Record, frozen=True):

@@ -23,6 +23,9 @@ State = Literal[
 ]
 Trigger = Literal["schedule", "catch_up", "manual", "retry", "chain", "backfill"]
 
+BY_HAND = "by_hand"
+"""Reason (or its first word) of a slot that a person skipped, perhaps ahead of its time."""
+
 ACTIVE: frozenset[str] = frozenset({"claimed", "running"})
 FINAL: frozenset[str] = frozenset(
     {"succeeded", "failed", "timed_out", "cancelled", "skipped", "missed", "lost"}

@@ -21,6 +21,7 @@ from everbell.engine.execution import Execution, Tools
 from everbell.engine.finisher import Finisher
 from everbell.engine.firing import Firing
 from everbell.engine.heartbeat import Heartbeat, Identity, Thresholds, Watcher
+from everbell.engine.holds import HoldEnds
 from everbell.engine.housekeeping import Recovery, Reporter, Retention
 from everbell.engine.service import Service
 from everbell.ports.clock import Clock, Entropy
@@ -91,6 +92,7 @@ class NodeEngine:
         self.recovery = Recovery(clock, self._fail, store, defaults, period)
         self.reporter = Reporter(clock, self._fail, store, self.execution)
         self.retention = Retention(clock, self._fail, store, settings.engine.history_days)
+        self.holds = HoldEnds(clock, self._fail, store)
         self._wire()
 
     def _wire(self) -> None:
@@ -115,6 +117,7 @@ class NodeEngine:
         self.watcher.looked = self.firing.timers.looked
         self.firing.timers.doubt = self.watcher.wake
         self.recovery.recovered = self.firing.wake
+        self.holds.released = self.firing.wake
 
     @property
     def node_id(self) -> str:
@@ -130,6 +133,7 @@ class NodeEngine:
             self.recovery,
             self.watcher,
             self.firing,
+            self.holds,
             self.retention,
         )
 

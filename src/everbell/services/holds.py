@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from everbell.domain.errors import FieldProblem, NotFoundError, ValidationError
+from everbell.domain.job import US
 from everbell.domain.records import Hold
 from everbell.ports.observer import Change
 from everbell.services import jobs, projects
@@ -12,8 +13,16 @@ from everbell.services.audit import noted
 from everbell.services.context import Actor, Services, missing
 
 MAX_REASON = 1_000
+LATEST_US = 3_660 * 86_400 * US
 HoldScope = Literal["all", "project", "job"]
 Choice = Literal["once", "each", "skip"]
+
+
+class End(NamedTuple):
+    """When a hold ends by itself, and what then becomes of the slots missed under it."""
+
+    until_us: int
+    then: Choice
 
 
 async def add(
@@ -24,14 +33,16 @@ async def add(
     *,
     project: int | str | None = None,
     reason: str = "",
+    end: End | None = None,
 ) -> Hold:
-    """Hold everything, a project or a job (of ``project``, if named by name).
+    """Hold everything, a project or a job (of ``project``, if named by name), perhaps for a time.
 
     Raises ForbiddenError, ValidationError, NotFoundError, ConflictError (held already).
     """
     if len(reason) > MAX_REASON:
         problem = FieldProblem("/reason", "is too long", hint=f"at most {MAX_REASON} characters")
         raise ValidationError("the hold can't be stored", problems=(problem,))
+    _check_end(end, services.clock.now_us())
     target_id = await _target(services, actor, scope, target, project)
     hold = Hold(
         id=0,
@@ -40,6 +51,8 @@ async def add(
         reason=reason,
         who=actor.name,
         created_us=services.clock.now_us(),
+        until_us=None if end is None else end.until_us,
+        then="skip" if end is None else end.then,
     )
     store = noted(services, actor, "hold.create", project_id=await _project_of(services, hold))
     stored, revoked = await store.add_hold(hold)
@@ -67,6 +80,14 @@ async def release(services: Services, actor: Actor, hold_id: int, choice: Choice
     hold = await store.release(hold_id, choice, services.clock.now_us())
     services.hints.changed(Change(jobs=(hold.target_id,) if hold.scope == "job" else ()))
     return hold
+
+
+def _check_end(end: End | None, now_us: int) -> None:
+    if end is None or now_us < end.until_us <= now_us + LATEST_US:
+        return
+    hint = "a coming time, at most ten years ahead"
+    problem = FieldProblem("/until", "is over" if end.until_us <= now_us else "is far", hint=hint)
+    raise ValidationError("the hold can't be stored", hint=hint, problems=(problem,))
 
 
 async def _target(

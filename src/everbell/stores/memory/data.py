@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from everbell.domain.audit import AuditEntry
-from everbell.domain.decision import Mark
+from everbell.domain.decision import Instead, LeftBehind, Mark
 from everbell.domain.errors import NotFoundError
 from everbell.domain.job import Definition, Job, JobVersion
 from everbell.domain.notice import may_withdraw
@@ -136,6 +136,29 @@ class Data:
                 count=mark.count,
             )
         )
+
+    def leave_behind(self, job: Job, left: LeftBehind, now_us: int) -> None:
+        """Mark slots of a job under its version, and queue the run in the place of one."""
+        for mark in left.marks:
+            self.mark(job, job.version, mark, now_us)
+        if left.instead is not None:
+            self._queue(job, left.instead)
+
+    def _queue(self, job: Job, run: Instead) -> None:
+        """Queue the run that takes the place of a slot, unless it is there."""
+        key = RunKey(run.at_us, job.id, run.trigger_id)
+        if self.run(key) is None:
+            self.put(
+                Run(
+                    key=key,
+                    project_id=job.project_id,
+                    version=job.version,
+                    state="queued",
+                    trigger="manual",
+                    reason=run.reason,
+                    due_us=run.at_us,
+                )
+            )
 
     def overlaps(self, job_id: int, marks: Iterable[Mark]) -> bool:
         """Return whether the job has rows inside of a mark that is a range."""

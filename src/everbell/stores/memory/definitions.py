@@ -211,8 +211,7 @@ class MemoryDefinitions(MemoryLimits):
             if other.id != old.id and (other.project_id, other.name) == (old.project_id, job.name):
                 raise _taken("job", job.name)
         if left_behind is not None:
-            for mark in left_behind.marks:
-                data.mark(old, old.version, mark, now_us)
+            data.leave_behind(old, left_behind, now_us)
         keys = data.withdraw((job.id,), now_us)
         cursor = job.next_slot_us
         same = msgspec.json.encode(job.definition) == msgspec.json.encode(old.definition)

@@ -149,6 +149,8 @@ def change_job(
             raise StoreConflict(message, hint="read the job again and repeat the change")
         for mark in left_behind.marks:
             marks.store(sql.execute, (job.id, job.project_id, version), mark, now_us)
+        if left_behind.instead is not None:
+            marks.queue(sql.execute, (job.id, job.project_id, version), left_behind.instead)
     text = rows.encode(job.definition)
     if text != stored and job.definition == rows.placeholder(name):
         message = "the stored definition of this job can't be read"
@@ -262,9 +264,17 @@ def add_hold(sql: apsw.Cursor, hold: Hold) -> tuple[Hold, Revoked]:
     """See DefinitionStore.add_hold."""
     try:
         row = sql.execute(
-            "INSERT INTO holds (scope, target_id, reason, who, created_us)"
-            f" VALUES (?, ?, ?, ?, ?) RETURNING {rows.HOLD}",
-            (hold.scope, hold.target_id, hold.reason, hold.who, hold.created_us),
+            "INSERT INTO holds (scope, target_id, reason, who, created_us, until_us, choice)"
+            f" VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING {rows.HOLD}",
+            (
+                hold.scope,
+                hold.target_id,
+                hold.reason,
+                hold.who,
+                hold.created_us,
+                hold.until_us,
+                hold.then,
+            ),
         ).fetchone()
     except apsw.ConstraintError as error:
         message = f"this is held already ({hold.scope} {hold.target_id or ''})".replace(" )", ")")

@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from everbell.domain.decision import Mark
+from everbell.domain.decision import Instead, Mark
 
 _MARK = (
     "INSERT INTO runs (slot_us, job_id, trigger_id, project_id, version, state, cause, reason,"
@@ -16,6 +16,10 @@ _MARK = (
 )
 _INSIDE = (
     "SELECT 1 FROM runs WHERE job_id = ? AND slot_us BETWEEN ? AND ? AND trigger_id = '' LIMIT 1"
+)
+_QUEUE = (
+    "INSERT INTO runs (slot_us, job_id, trigger_id, project_id, version, state, cause, reason,"
+    " due_us) VALUES (?1, ?2, ?3, ?4, ?5, 'queued', 'manual', ?6, ?1) ON CONFLICT DO NOTHING"
 )
 _SKIP_OF_DISABLED = (
     "UPDATE runs SET state = 'skipped', reason = 'disabled', finished_us = ?1"
@@ -45,6 +49,12 @@ def store(
             mark.count,
         ),
     )
+
+
+def queue(execute: Callable[..., Any], of_job: tuple[int, int, int], run: Instead) -> None:
+    """Queue the run that takes the place of a slot, unless it is there."""
+    job_id, project_id, version = of_job
+    execute(_QUEUE, (run.at_us, job_id, run.trigger_id, project_id, version, run.reason))
 
 
 def overlap(execute: Callable[..., Any], job_id: int, found: Iterable[Mark]) -> bool:

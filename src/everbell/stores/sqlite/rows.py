@@ -27,7 +27,7 @@ RUN = (
     " slots, cancel_requested, crashes"
 )
 ATTEMPT = "attempt, token, node, state, started_us, finished_us, code, error"
-HOLD = "id, scope, target_id, reason, who, created_us"
+HOLD = "id, scope, target_id, reason, who, created_us, until_us, choice"
 NODE = (
     "id, name, host, pid, version, started_us, heartbeat_us, lease_until_us, state, workers,"
     " running, queued, rss_bytes, cpu_percent, address"
@@ -210,7 +210,14 @@ def credential(row: Any) -> Credential:
 def hold(row: Any) -> Hold:
     """Build a hold from the columns of HOLD."""
     return Hold(
-        id=row[0], scope=row[1], target_id=row[2], reason=row[3], who=row[4], created_us=row[5]
+        id=row[0],
+        scope=row[1],
+        target_id=row[2],
+        reason=row[3],
+        who=row[4],
+        created_us=row[5],
+        until_us=row[6],
+        then=row[7],
     )
 
 

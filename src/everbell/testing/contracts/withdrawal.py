@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from everbell.domain.decision import LeftBehind
+from everbell.domain.decision import Instead, LeftBehind
 from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict
 from everbell.domain.notice import NOTICE_US
 from everbell.domain.run import RunKey
@@ -114,6 +114,21 @@ class WithdrawalContract:
             (NOW - 3 * SEC, "skipped", "disabled", 1),
         ]
         assert (await store.get_job(job.id)).next_slot_us is None
+
+    async def test_a_run_in_the_place_of_a_slot_is_queued_with_its_mark(self, store: Store) -> None:
+        job = await add_job(store, cursor=AHEAD)
+        instead = Instead(at_us=NOW + SEC, trigger_id="i1", reason="instead")
+        behind = LeftBehind(cursor_us=AHEAD, marks=(mark(AHEAD, "skipped"),), instead=instead)
+        with pytest.raises(StoreConflict):
+            await store.change_job(job, 7, NOW, behind)
+        assert await store.list_runs(RunFilter(), 10) == []
+        await store.change_job(replace(job, next_slot_us=AHEAD + SEC), job.version, NOW, behind)
+        row, run = await store.list_runs(RunFilter(), 10)
+        assert (row.key, row.state) == (RunKey(AHEAD, job.id), "skipped")
+        assert (run.key, run.state) == (RunKey(NOW + SEC, job.id, "i1"), "queued")
+        assert (run.trigger, run.due_us, run.reason) == ("manual", NOW + SEC, "instead")
+        assert await store.take_queued("n1", NOW, 10) == []
+        assert len(await store.take_queued("n1", NOW + SEC, 10)) == 1
 
     async def test_slots_left_behind_that_were_decided_meanwhile_are_a_conflict(
         self, store: Store
@@ -232,6 +247,11 @@ class WithdrawalContract:
         assert (job.release_policy, job.version) == ("once", 1)
         await store.decide("n1", [decision(job, clear_release=True)], NOW)
         assert (await store.get_job(job.id)).release_policy == ""
+
+    async def test_a_hold_keeps_when_it_ends_and_how(self, store: Store) -> None:
+        timed = replace(hold(), until_us=NOW + SEC, then="each")
+        added, _ = await store.add_hold(timed)
+        assert await store.list_holds() == [replace(timed, id=added.id)] == [added]
 
     async def test_deleting_a_job_ends_its_hold(self, store: Store) -> None:
         job = await add_job(store)
