@@ -161,7 +161,7 @@ def next_(text: str, count: int, after: str | None, **given: Any) -> None:
 def check(text: str, **given: Any) -> None:
     """Exit with 0 if TEXT can be read, with 2 and the position if not."""
     found = _parse(text, given)
-    warnings = found.lint()
+    warnings = found.lint(SystemClock().now_us())
     for warning in warnings:
         warn(warning)
     if state().form == "json":

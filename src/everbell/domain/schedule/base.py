@@ -17,6 +17,8 @@ EPOCH_ORDINAL = EPOCH.toordinal()
 MIN_S = -2_208_988_800  # 1900-01-01
 MAX_S = 253_402_214_400  # 9999-12-31
 MAX_US = MAX_S * SECOND_US
+LINT_FROM_US = 1_735_689_600 * SECOND_US
+"""2025-01-01: from when on clock changes are looked for where nobody says what time it is."""
 _US = timedelta(microseconds=1)
 
 
@@ -82,8 +84,11 @@ class Schedule(ABC):
         """The schedule in English words."""
 
     @abstractmethod
-    def lint(self) -> list[str]:
-        """Warnings about texts that are legal and often not what was meant."""
+    def lint(self, after_us: int = LINT_FROM_US) -> list[str]:
+        """Warnings about texts that are legal and often not what was meant.
+
+        Clock changes are named that come after an instant, within ten years of it.
+        """
 
     def rule(self) -> tuple[Any, ...]:
         """What decides the slots, whatever the words: equal rules have equal slots."""
@@ -195,9 +200,9 @@ class BoundedSchedule(Schedule):
             words += f", until {_utc(self._end)}"
         return words
 
-    def lint(self) -> list[str]:
+    def lint(self, after_us: int = LINT_FROM_US) -> list[str]:
         """Warnings of the inner schedule, and one if the bounds leave no slot."""
-        warnings = self._inner.lint()
+        warnings = self._inner.lint(after_us)
         if self.next_us(MIN_S * SECOND_US) is None:
             warnings.append("no slot lies between the start and the end: this never runs")
         return warnings

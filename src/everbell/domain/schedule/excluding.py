@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from everbell.domain.schedule.base import DAY_S, MAX_US, MIN_S, SECOND_US, Schedule
+from everbell.domain.schedule.base import (
+    DAY_S,
+    LINT_FROM_US,
+    MAX_US,
+    MIN_S,
+    SECOND_US,
+    Schedule,
+)
 from everbell.domain.schedule.exclude import Calendar
 from everbell.domain.schedule.words import join_words
 
@@ -78,9 +85,9 @@ class ExcludingSchedule(Schedule):
         shown = entries if more <= 1 else [*entries[:_SHOWN], f"{more} more"]
         return f"{self._inner.describe()}, not in {join_words(shown)}"
 
-    def lint(self) -> list[str]:
+    def lint(self, after_us: int = LINT_FROM_US) -> list[str]:
         """Warnings of the inner schedule, and one if nothing is left of it."""
-        warnings = self._inner.lint()
+        warnings = self._inner.lint(after_us)
         if self._inner.next_us(MIN_S * SECOND_US) is not None and not self._any():
             warnings.append("the exclusions leave no slot: this never runs")
         return warnings

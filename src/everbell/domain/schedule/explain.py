@@ -58,7 +58,7 @@ def explain(schedule: Schedule, after_us: int, count: int) -> Explanation:
     found = schedule.slots_us(after_us, count)
     return Explanation(
         words=schedule.describe(),
-        warnings=tuple(schedule.lint()),
+        warnings=tuple(schedule.lint(after_us)),
         slots=mark_slots(schedule, found),
         excluded=_excluded(schedule, after_us, found, count),
         changes=tuple(

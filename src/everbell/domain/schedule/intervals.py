@@ -6,7 +6,7 @@ from bisect import bisect_left, bisect_right
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from everbell.domain.schedule.base import MAX_US, SECOND_US, Schedule, aware
+from everbell.domain.schedule.base import LINT_FROM_US, MAX_US, SECOND_US, Schedule, aware
 from everbell.domain.schedule.words import duration_words
 
 
@@ -47,7 +47,7 @@ class EverySchedule(Schedule):
         """The schedule in English words."""
         return f"every {duration_words(self._interval)}"
 
-    def lint(self) -> list[str]:
+    def lint(self, after_us: int = LINT_FROM_US) -> list[str]:  # noqa: ARG002
         """A warning about very short intervals."""
         if self._interval <= SECOND_US:
             return [f"runs every {duration_words(self._interval)}: is this meant?"]
@@ -86,6 +86,6 @@ class AtSchedule(Schedule):
         shown = " and ".join(f"{one:%Y-%m-%d %H:%M:%S%z}" for one in local)
         return f"once, at {shown} ({self._tz})"
 
-    def lint(self) -> list[str]:
+    def lint(self, after_us: int = LINT_FROM_US) -> list[str]:  # noqa: ARG002
         """No warnings: whether the instant has passed depends on the clock."""
         return []

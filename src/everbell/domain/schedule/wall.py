@@ -14,6 +14,7 @@ from typing import Any
 
 from everbell.domain.schedule.base import (
     DAY_S,
+    LINT_FROM_US,
     MAX_US,
     MIN_S,
     SECOND_US,
@@ -30,6 +31,8 @@ _ROUNDS = 200
 _SAFE = 3 * DAY_S
 _LAST_YEAR = 9999
 _FIRST_YEAR = 1899
+_LINT_YEARS = 10
+_YEAR_S = 366 * DAY_S
 
 
 class WallSchedule(Schedule):
@@ -75,9 +78,10 @@ class WallSchedule(Schedule):
         """The schedule in English words."""
         return f"{self._words()} ({self._tz})"
 
-    def lint(self) -> list[str]:
+    def lint(self, after_us: int = LINT_FROM_US) -> list[str]:
         """Warnings about texts that are legal and often not what was meant."""
-        return [*self._lint(), *self._gap_warning(), *self._overlap_warning()]
+        coming = self._coming(after_us // SECOND_US)
+        return [*self._lint(), *self._gap_warning(coming), *self._overlap_warning(coming)]
 
     @property
     def after_gap(self) -> bool:
@@ -220,9 +224,15 @@ class WallSchedule(Schedule):
             rest = month.mask
         return (month.first + rest.bit_length() - 1) * DAY_S + self._times.last
 
-    def _gap_warning(self) -> list[str]:
-        """A warning if a slot meets a gap of the zone within the years 2025 to 2034."""
-        for segment in self._zone.transitions(2025, 2034):
+    def _coming(self, after_s: int) -> list[Segment]:
+        """The changes of the zone's clocks in the ten years after an instant."""
+        year = datetime.fromtimestamp(min(max(after_s, MIN_S), MAX_US // SECOND_US), UTC).year
+        changes = self._zone.transitions(year, min(year + _LINT_YEARS, _LAST_YEAR))
+        return [one for one in changes if after_s < one.start <= after_s + _LINT_YEARS * _YEAR_S]
+
+    def _gap_warning(self, changes: list[Segment]) -> list[str]:
+        """A warning if a slot meets a gap of the zone."""
+        for segment in changes:
             gap = (segment.start + segment.before, segment.start + segment.offset)
             if gap[0] >= gap[1]:
                 continue
@@ -231,9 +241,9 @@ class WallSchedule(Schedule):
                 return [self._gap_text(local)]
         return []
 
-    def _overlap_warning(self) -> list[str]:
-        """A warning if a slot meets a repeated time within the years 2025 to 2034."""
-        for segment in self._zone.transitions(2025, 2034):
+    def _overlap_warning(self, changes: list[Segment]) -> list[str]:
+        """A warning if a slot meets a repeated time."""
+        for segment in changes:
             overlap = (segment.start + segment.offset, segment.start + segment.before)
             local = self.match_in(*overlap)
             # Whoever runs all day long knows that the day has 25 hours.

@@ -22,6 +22,15 @@ def marks(found):
     return [one.mark for one in found.slots]
 
 
+def test_warnings_name_the_clock_changes_that_come():
+    found = told("30 2 * * *", AUTUMN)
+    assert [one for one in found.warnings if "2027-03-28" in one]
+    assert [one for one in found.warnings if "2026-10-25" in one]
+    found = told("30 2 * * *", "2026-10-26T12:00+01:00", exclude=["2026-12-24"])
+    assert [one for one in found.warnings if "2027-10-31" in one]
+    assert not [one for one in found.warnings if "2026" in one or "2025" in one]
+
+
 def test_a_run_after_a_gap_is_marked():
     found = told("30 2 * * *")
     assert marks(found) == ["after_gap", "", ""]
