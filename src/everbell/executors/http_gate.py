@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from itertools import islice
 
 from yarl import URL
 
@@ -158,9 +159,11 @@ class Gate:
         return place
 
     def _forget(self) -> None:
-        for name, place in list(self._places.items())[: len(self._places) - MAX_DESTINATIONS]:
+        excess = max(len(self._places) - MAX_DESTINATIONS, 0)
+        for name in list(islice(self._places, excess)):
+            budget = self._places[name].budget
             # One with a line in front of it is needed until the line is gone.
-            if not place.budget:
+            if budget is None or not len(budget):
                 del self._places[name]
 
     async def _stand(self, place: _Place, budget: Budget) -> None:

@@ -1,3 +1,4 @@
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -28,6 +29,23 @@ class TestHttp(ExecutorContract):
             bad=HttpAction(url=f"{server.url}/fail"),
             hanging=HttpAction(url=f"{server.url}/hang"),
             impossible=HttpAction(url="http://169.254.169.254/latest/meta-data"),
+            told=told,
+        )
+
+
+class TestBatch(ExecutorContract):
+    @pytest.fixture
+    def rig(self, http, server):
+        def told(sink):
+            run = json.loads(server.seen[-1].body)[0]["run"]
+            return {key: str(run[key]) for key in ("id", "slot", "attempt", "token")}
+
+        return SimpleNamespace(
+            executor=http,
+            good=HttpAction(url=f"{server.url}/ok", batch=True),
+            bad=HttpAction(url=f"{server.url}/fail", batch=True),
+            hanging=HttpAction(url=f"{server.url}/hang", batch=True),
+            impossible=HttpAction(url="http://169.254.169.254/latest/meta-data", batch=True),
             told=told,
         )
 
