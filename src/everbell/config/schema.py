@@ -101,6 +101,17 @@ class Execution(Record, frozen=True):
     ] = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
 
+class Python(Record, frozen=True):
+    """What `python` actions may call, and how."""
+
+    allow: Annotated[
+        tuple[str, ...],
+        doc("Modules whose functions jobs may name, besides those that an application registers."),
+    ] = ()
+    threads: Annotated[Positive, doc("Synchronous functions at once, each in a thread.")] = 100
+    result_bytes: Annotated[Positive, doc("Largest result kept of a run, as JSON.")] = 65_536
+
+
 class Callbacks(Record, frozen=True):
     """What HTTP actions may reach, and how fast. A destination is a scheme, a host and a port."""
 
@@ -168,6 +179,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     node: NodeSettings = NodeSettings()
     engine: Engine = Engine()
     execution: Execution = Execution()
+    python: Python = Python()
     callbacks: Callbacks = Callbacks()
     api: Api = Api()
     log: Log = Log()

@@ -8,7 +8,7 @@ import difflib
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -16,6 +16,7 @@ from everbell.config.schema import Settings
 from everbell.domain.errors import Bug, FieldProblem, RefusedError, ValidationError
 from everbell.domain.job import Action, PythonAction
 from everbell.domain.run import Outcome, Run
+from everbell.executors import python_calls as calls
 from everbell.executors import python_process
 from everbell.executors.python_capture import CAPTURE, HOOKS, Capture
 from everbell.executors.python_find import allowed
@@ -30,68 +31,6 @@ _ASKED = frozenset({"manual", "retry"})
 
 Inputs = Callable[[Run], Awaitable[dict[str, Any]]]
 """Reads the parameters that whoever asked for a run gave to it."""
-
-
-class _Ended(NamedTuple):
-    """How a call ended: its result, or what it raised."""
-
-    result: Any = None
-    error: BaseException | None = None
-
-
-class _Guard:
-    """Ends a call at its timeout or cancel; made before the call, armed if it lasts.
-
-    ``why`` is set once the call is to end. ``over`` is resolved when it did not end in the grace
-    after that.
-    """
-
-    __slots__ = ("_grace_s", "_handles", "_interrupt", "_watcher", "over", "stop", "why")
-
-    def __init__(
-        self, over: asyncio.Future[None], stop: list[str], interrupt: Callable[[], object]
-    ) -> None:
-        self.over = over
-        self.stop = stop
-        self.why = ""
-        self._interrupt = interrupt
-        self._handles: list[asyncio.Handle] = []
-        self._watcher: asyncio.Task[Literal[True]] | None = None
-        self._grace_s = 0.0
-
-    def soon(self, cancel: asyncio.Event, timeout_s: float, grace_s: float) -> None:
-        """Arm in the next pass of the loop: what ends at once costs no timer and no task."""
-        self._grace_s = grace_s
-        loop = asyncio.get_running_loop()
-        self._handles.append(loop.call_soon(self._arm, loop, cancel, timeout_s))
-
-    def _arm(self, loop: asyncio.AbstractEventLoop, cancel: asyncio.Event, timeout_s: float) -> None:
-        if self.over.done():
-            return
-        self._handles.append(loop.call_later(timeout_s, self.end, "timed_out"))
-        self._watcher = loop.create_task(cancel.wait())
-        self._watcher.add_done_callback(lambda task: task.cancelled() or self.end("cancelled"))
-
-    def end(self, why: str) -> None:
-        """Ask the call to end, and give up waiting for it after the grace."""
-        if self.why or self.over.done():
-            return
-        self.why = why
-        self.stop.append(why)
-        self._interrupt()
-        loop = asyncio.get_running_loop()
-        self._handles.append(loop.call_later(self._grace_s, self._give_up))
-
-    def _give_up(self) -> None:
-        if not self.over.done():
-            self.over.set_result(None)
-
-    def close(self) -> None:
-        """Leave no timer and no task behind."""
-        for handle in self._handles:
-            handle.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
 
 
 class PythonExecutor:
@@ -119,13 +58,16 @@ class PythonExecutor:
             return Outcome(state="cancelled", error="cancelled before it was started")
         try:
             function = self._find(action)
-            params = await self._params(action, work.run)
         except (RefusedError, ValidationError) as error:
             return Outcome(state="failed", error=error.message, reason="refused", retryable=False)
+        kwargs = action.kwargs
+        if self._inputs is not None and work.run.trigger in _ASKED:
+            kwargs = {**kwargs, **await self._inputs(work.run)}
         told = _told(work)
         if action.mode == "subprocess":
-            return await python_process.run(self._settings, work, told, (params, cancel, sink))
-        return await self._here(function, (work, told, params), cancel, sink)
+            asked = python_process.Asked(function, action.args, kwargs, told)
+            return await python_process.run(self._settings, asked, work.timeout_s, (cancel, sink))
+        return await self._here(function, kwargs, told, (work, cancel, sink))
 
     async def close(self) -> None:
         """End idle threads and give the streams back."""
@@ -142,85 +84,129 @@ class PythonExecutor:
             return function
         names = sorted({name for _, name in self._functions})
         close = difflib.get_close_matches(action.function, names, n=3)
-        hint = "start this node with --app module:app, or list the module in python.allow"
+        hint = "start a node with --app module:app that has it, or list its module in python.allow"
         if close:
-            hint = f"did you mean {close[0]}? else {hint}"
-        message = f"this node has no function {action.function[:200]!r}"
+            hint = f"did you mean {close[0]}? Else {hint}"
+        message = f"no function {action.function[:200]!r} may be called on this node"
         problem = FieldProblem("/action/function", message, hint=hint, code="unknown")
         raise ValidationError(message, hint=hint, problems=(problem,), suggestions=tuple(close))
-
-    async def _params(self, action: PythonAction, run: Run) -> dict[str, Any]:
-        """Return the keyword arguments: the job's, and those of whoever asked for the run."""
-        if run.trigger not in _ASKED or self._inputs is None:
-            return action.kwargs
-        return {**action.kwargs, **await self._inputs(run)}
 
     async def _here(
         self,
         function: Function,
-        about: tuple[Assignment, Context, dict[str, Any]],
-        cancel: asyncio.Event,
-        sink: OutputSink,
+        kwargs: dict[str, Any],
+        told: Context,
+        given: tuple[Assignment, asyncio.Event, OutputSink],
     ) -> Outcome:
-        work, told, kwargs = about
+        work, cancel, sink = given
         action = _python(work.action)
-        if not self._hooked:
-            HOOKS.install()
-            self._hooked = True
-        loop = asyncio.get_running_loop()
-        capture = Capture(sink, loop, 2 * self._settings.execution.output_bytes)
+        self._hook()
+        limits = self._settings.execution
+        capture = Capture(sink, asyncio.get_running_loop(), 2 * limits.output_bytes)
         stop: list[str] = []
         space = contextvars.copy_context()
         space.run(_enter, told, capture, stop)
         if function.wants_context and function.wants_context not in kwargs:
             kwargs = {**kwargs, function.wants_context: told}
+        call = calls.Call(
+            function, action.args, kwargs, space, cancel, stop, work.timeout_s, limits.kill_grace
+        )
+        why: calls.Why = ""
+        ended: calls.Ended | None
         try:
             if function.is_async:
-                guard, ended = await self._awaited(function, (action.args, kwargs), space, (work, cancel, stop))
+                why, ended = await calls.on_loop(call)
             elif action.mode == "inline":
-                guard, ended = "", space.run(_call, function, action.args, kwargs)
+                ended = space.run(calls.inline, call)
             else:
                 capture.share()
-                guard, ended = await self._threaded(function, (action.args, kwargs), space, (work, cancel, stop))
-            return self._outcome(function, guard, ended, work, sink)
+                why, ended = await calls.in_thread(self._threads, call)
         finally:
             capture.close()
+        return self._outcome(call, why, ended, sink)
 
-    async def _awaited(self, function, given, space, limits) -> tuple[str, _Ended | None]:
-        work, cancel, stop = limits
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(_await(function, *given), context=space)
-        over: asyncio.Future[None] = loop.create_future()
-        task.add_done_callback(lambda _: over.done() or over.set_result(None))
-        guard = _Guard(over, stop, task.cancel)
-        guard.soon(cancel, work.timeout_s, self._settings.execution.kill_grace)
-        try:
-            await over
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait({task}, timeout=self._settings.execution.kill_grace)
-            raise
-        finally:
-            guard.close()
-        if not task.done():
-            return guard.why, None
-        if task.cancelled():
-            error = asyncio.CancelledError()
-            return guard.why, _Ended(error=error)
-        return guard.why, task.result()
+    def _hook(self) -> None:
+        if not self._hooked:
+            HOOKS.install()
+            self._hooked = True
 
-    async def _threaded(self, function, given, space, limits) -> tuple[str, _Ended | None]:
-        work, cancel, stop = limits
-        call = self._threads.submit(lambda: space.run(_call, function, *given))
-        guard = _Guard(call.end, stop, lambda: None)
-        guard.soon(cancel, work.timeout_s, self._settings.execution.kill_grace)
-        try:
-            await call.end
-        except asyncio.CancelledError:
-            stop.append("cancelled")
-            raise
-        finally:
-            guard.close()
-            if call.answer is None:
-                self._threads.abandon(call)
-        return guard.why, call.answer
+    def _outcome(
+        self, call: calls.Call, why: calls.Why, ended: calls.Ended | None, sink: OutputSink
+    ) -> Outcome:
+        if why or ended is None:
+            return _stopped(call, why, goes_on=ended is None)
+        if ended.error is not None:
+            return _raised(ended.error, sink)
+        if call.function.check and not ended.result:
+            return Outcome(state="skipped", reason="nothing_to_do")
+        if ended.result is not None:
+            keep_result(ended.result, self._settings.python.result_bytes, sink)
+        return Outcome(state="succeeded")
+
+
+def keep_result(result: Any, limit: int, sink: OutputSink) -> None:
+    """Store a result as JSON in the stream ``result``; say in the output why it can't be."""
+    try:
+        data = msgspec.json.encode(result)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        sink.write("err", f"the result is not kept: {error}\n".encode())
+        return
+    if len(data) > limit:
+        note = f"the result is not kept: {len(data)} bytes, at most {limit} (python.result_bytes)\n"
+        sink.write("err", note.encode())
+        return
+    sink.write("result", data)
+
+
+def _enter(told: Context, capture: Capture, stop: list[str]) -> None:
+    CURRENT.set(told)
+    CAPTURE.set(capture)
+    STOP.set(stop)
+
+
+def _stopped(call: calls.Call, why: str, *, goes_on: bool) -> Outcome:
+    rest = "stopped"
+    if goes_on:
+        kind = "task" if call.function.is_async else "thread"
+        rest = f"but its {kind} goes on and can't be killed: what it returns is refused"
+        log.warning("a run of %s was given up, %s", call.function.name, rest)
+    if why == "timed_out":
+        return Outcome(state="timed_out", error=f"still running after {call.timeout_s:g} s, {rest}")
+    return Outcome(state="cancelled", error=f"cancelled, {rest}")
+
+
+def _raised(error: BaseException, sink: OutputSink) -> Outcome:
+    if isinstance(error, Skip):
+        return Outcome(state="skipped", reason=error.reason[:200])
+    # The first frame is ours.
+    trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    lines = traceback.format_exception(type(error), error, trace)
+    sink.write("err", "".join(lines).encode("utf-8", "replace"))
+    return Outcome(state="failed", error=describe(error))
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception in one bounded line."""
+    text = str(error)
+    name = type(error).__name__
+    return f"{name}: {text}"[:MAX_ERROR] if text else name
+
+
+def _told(work: Assignment) -> Context:
+    run = work.run
+    return Context(
+        run_id=run.id,
+        job=work.job_name,
+        project=work.project_name,
+        slot=instant(run.key.slot_us),
+        attempt=run.attempt,
+        token=run.token,
+        trigger=run.trigger,
+        data=work.data,
+    )
+
+
+def _python(action: Action) -> PythonAction:
+    if not isinstance(action, PythonAction):
+        raise Bug(f"a python executor was given {type(action).__name__}")
+    return action

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, TextIO
 
 from everbell.executors.output import BoundedSink
@@ -162,7 +163,7 @@ class Hooks:
             if real is not None:
                 tee = _Tee(stream, real)
                 setattr(sys, name, tee)
-                self._undo.append(lambda name=name, tee=tee: _restore(name, tee))
+                self._undo.append(partial(_restore, name, tee))
         before = logging.getLogRecordFactory()
 
         def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:

@@ -1,0 +1,262 @@
+"""The executor of Python functions keeps the contract in each of its modes, and some more."""
+
+import asyncio
+import importlib
+import logging
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from everbell.config.schema import Execution, Python, Settings
+from everbell.domain.errors import ValidationError
+from everbell.domain.job import PythonAction
+from everbell.executors.python import PythonExecutor
+from everbell.ports.functions import Functions, describe
+from everbell.testing.executor_contract import ExecutorContract, ListSink, assignment, settled
+
+TARGETS = """
+import asyncio, logging, os, subprocess, sys, time, threading
+import everbell.ports.functions as eb
+from everbell.ports.functions import Context, Skip
+
+def told(it: Context):
+    print(it.run_id, f"{it.slot:%Y-%m-%dT%H:%M:%SZ}", it.attempt, it.token)
+
+async def atold(context):
+    told(context)
+
+def bad(): raise ValueError("no")
+async def abad(): raise ValueError("no")
+
+def hang():
+    print("ready", flush=True)
+    while not eb.stopping(): time.sleep(0.01)
+
+async def ahang():
+    print("ready")
+    await asyncio.sleep(60)
+
+def phang():
+    print("ready", flush=True)
+    subprocess.run(["sleep", "60"])
+
+def add(a, b=2): return {"sum": a + b}
+async def aadd(a, b=2): return a + b
+def odd(): return object()
+def large(): return "x" * 100_000
+def leave(): sys.exit(3)
+def skip(): raise Skip("too early")
+def none(): pass
+def falsy(): return 0
+def stubborn():
+    time.sleep(0.8)
+    print("too late")
+    return "late"
+def talk():
+    print("to out"); print("to err", file=sys.stderr)
+    logging.getLogger("shop").warning("sold %d", 3)
+def flood():
+    for number in range(20_000): print("x" * 100)
+def coroutine(): return ahang()
+async def threads():
+    await asyncio.to_thread(print, "from a thread")
+def _private(): pass
+"""
+
+
+@pytest.fixture
+def targets(tmp_path, monkeypatch):
+    (tmp_path / "everbell_targets.py").write_text(TARGETS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("everbell_targets")
+    yield module
+    del sys.modules["everbell_targets"]
+
+
+@pytest.fixture
+async def executor(targets):
+    functions = Functions()
+    for name, value in vars(targets).items():
+        if callable(value) and getattr(value, "__module__", "") == targets.__name__:
+            functions.add("app", describe(f"everbell_targets:{name}", value))
+    functions.add("app", describe("everbell_targets:falsy#check", targets.falsy, check=True))
+    settings = Settings(
+        execution=Execution(kill_grace=0.2, output_bytes=100_000),
+        python=Python(allow=("everbell_targets",), threads=2, result_bytes=1000),
+    )
+    executor = PythonExecutor(settings, functions)
+    yield executor
+    await executor.close()
+
+
+def of(name, **more):
+    return PythonAction(function=f"everbell_targets:{name}", app="app", **more)
+
+
+async def perform(executor, action, timeout_s=10.0, **run):
+    sink = ListSink()
+    work = assignment(action, timeout_s=timeout_s, **run)
+    return await executor.run(work, asyncio.Event(), sink), sink
+
+
+def told(sink):
+    return dict(zip(("id", "slot", "attempt", "token"), sink.text().split(), strict=True))
+
+
+class TestOnTheLoop(ExecutorContract):
+    @pytest.fixture
+    def rig(self, executor):
+        good, bad, hanging, impossible = of("atold"), of("abad"), of("ahang"), of("missing")
+        return SimpleNamespace(
+            executor=executor, good=good, bad=bad, hanging=hanging, impossible=impossible, told=told
+        )
+
+
+class TestInThreads(ExecutorContract):
+    @pytest.fixture
+    def rig(self, executor):
+        good, bad, hanging, impossible = of("told"), of("bad"), of("hang"), of("missing")
+        return SimpleNamespace(
+            executor=executor, good=good, bad=bad, hanging=hanging, impossible=impossible, told=told
+        )
+
+
+class TestInProcesses(ExecutorContract):
+    @pytest.fixture
+    def rig(self, executor):
+        kinds = ("told", "bad", "phang", "missing")
+        good, bad, hanging, impossible = (of(name, mode="subprocess") for name in kinds)
+        return SimpleNamespace(
+            executor=executor, good=good, bad=bad, hanging=hanging, impossible=impossible, told=told
+        )
+
+
+@pytest.mark.parametrize("mode", ["auto", "inline", "subprocess"])
+async def test_arguments_and_the_result(executor, mode):
+    outcome, sink = await perform(executor, of("add", args=(1,), kwargs={"b": 5}, mode=mode))
+    assert outcome.state == "succeeded"
+    assert sink.text("result") == '{"sum":6}'
+
+
+async def test_async_functions_in_a_process(executor):
+    _, sink = await perform(executor, of("aadd", args=(1,), mode="subprocess"))
+    assert sink.text("result") == "3"
+
+
+@pytest.mark.parametrize("mode", ["auto", "subprocess"])
+@pytest.mark.parametrize(("name", "why"), [("odd", "not kept"), ("large", "100002 bytes")])
+async def test_results_that_cannot_be_kept_are_told(executor, mode, name, why):
+    outcome, sink = await perform(executor, of(name, mode=mode))
+    assert outcome.state == "succeeded"
+    assert why in sink.text("err")
+    assert sink.text("result") == ""
+
+
+@pytest.mark.parametrize("mode", ["auto", "inline", "subprocess"])
+async def test_a_skip_and_a_check_that_found_nothing(executor, mode):
+    outcome, _ = await perform(executor, of("skip", mode=mode))
+    assert (outcome.state, outcome.reason) == ("skipped", "too early")
+    outcome, _ = await perform(executor, of("falsy#check", mode=mode))
+    assert (outcome.state, outcome.reason) == ("skipped", "nothing_to_do")
+    assert (await perform(executor, of("falsy", mode=mode)))[0].state == "succeeded"
+
+
+@pytest.mark.parametrize("mode", ["auto", "subprocess"])
+async def test_an_exception_is_shown_with_its_trace(executor, mode):
+    outcome, sink = await perform(executor, of("bad", mode=mode))
+    assert outcome.error == "ValueError: no"
+    assert 'raise ValueError("no")' in sink.text("err")
+    assert "python_calls" not in sink.text("err")
+
+
+async def test_sys_exit_ends_the_run_and_not_the_node(executor):
+    assert (await perform(executor, of("leave")))[0].error == "SystemExit: 3"
+    outcome, _ = await perform(executor, of("leave", mode="subprocess"))
+    assert (outcome.state, outcome.code) == ("failed", 3)
+
+
+async def test_a_forgotten_async_is_told(executor):
+    outcome, _ = await perform(executor, of("coroutine"))
+    assert "async def" in outcome.error
+
+
+@pytest.mark.parametrize("mode", ["auto", "inline"])
+async def test_what_is_printed_and_logged_belongs_to_the_run(executor, mode, capsys):
+    _, sink = await perform(executor, of("talk", mode=mode))
+    assert sink.text("out") == "to out\n"
+    assert "to err\n" in sink.text("err")
+    assert "WARNING shop: sold 3" in sink.text("err")
+    print("mine")
+    logging.getLogger("shop").warning("mine too")
+    assert capsys.readouterr().out == "mine\n"
+    assert "mine" not in sink.text("out") + sink.text("err")
+
+
+async def test_two_runs_at_once_do_not_mix(executor):
+    pairs = await asyncio.gather(
+        *(
+            perform(executor, of(name), attempt=number)
+            for number in (1, 2)
+            for name in ("told", "atold")
+        )
+    )
+    assert [told(sink)["attempt"] for _, sink in pairs] == ["1", "1", "2", "2"]
+
+
+async def test_a_thread_of_an_async_function_belongs_to_its_run(executor):
+    _, sink = await perform(executor, of("threads"))
+    assert sink.text() == "from a thread\n"
+
+
+async def test_a_flood_is_bounded(executor):
+    _, sink = await perform(executor, of("flood"))
+    assert len(sink.text()) <= 2_020_000
+    assert sink.text().endswith("x\n")
+
+
+async def test_a_thread_cannot_be_killed_and_its_late_result_is_refused(executor):
+    outcome, sink = await perform(executor, of("stubborn"), timeout_s=0.05)
+    assert outcome.state == "timed_out"
+    assert "can't be killed" in outcome.error
+    alive = [t for t in threading.enumerate() if t.name.startswith("everbell-python")]
+    assert alive
+    # Another takes its place: both threads are there for others.
+    ends = await asyncio.gather(*(perform(executor, of("none")) for _ in range(5)))
+    assert {one.state for one, _ in ends} == {"succeeded"}
+    await asyncio.to_thread(time.sleep, 1.0)
+    assert sink.text("result") == ""
+    assert "late" not in sink.text()
+
+
+async def test_threads_are_bounded_and_end(executor):
+    count = len(threading.enumerate())
+    await asyncio.gather(*(perform(executor, of("add", args=(1,))) for _ in range(50)))
+    assert len([t for t in threading.enumerate() if t.name.startswith("everbell-py")]) <= 4
+    await executor.close()
+    await settled(lambda: len(threading.enumerate()) <= count)
+
+
+def test_only_registered_or_allowed_functions_may_be_called(executor):
+    executor.check(PythonAction(function="everbell_targets:none"))
+    for name in ("os:system", "everbell_targets:_private", "everbell_targets:sys",
+                 "everbell_targets:Skip", "everbell_targets:time.sleep", "os:fork"):  # fmt: skip
+        with pytest.raises(ValidationError) as caught:
+            executor.check(PythonAction(function=name))
+        assert caught.value.hint
+    with pytest.raises(ValidationError, match="no function") as caught:
+        executor.check(of("nune"))
+    assert "everbell_targets:none" in caught.value.suggestions
+    executor.check(of("gone", retired="no longer in the code"))
+
+
+async def test_parameters_of_a_run_come_before_those_of_the_job(executor):
+    async def inputs(run):
+        return {"b": 40}
+
+    executor._inputs = inputs
+    action = of("add", args=(2,), kwargs={"b": 1})
+    assert (await perform(executor, action, trigger="manual"))[1].text("result") == '{"sum":42}'
+    assert (await perform(executor, action))[1].text("result") == '{"sum":3}'
