@@ -37,6 +37,9 @@ class Param:
     schema: dict[str, Any] = field(default_factory=lambda: {"type": "string"})
 
 
+KEY = Param("id", "Id or uuid (jobs also: the name, with project).")
+
+
 @dataclass(slots=True)
 class Call:
     """What a handler is given. ``actor`` is known unless the route needs no login."""
@@ -135,7 +138,7 @@ class Endpoint:
     """A row of the route table: all that routing, login and the reference need.
 
     ``scope`` None = no login. ``paths`` holds older addresses of the same thing. ``answer`` is
-    the type of ``data``; ``many`` says that it is a list with a page.
+    the type of ``data``; ``many`` says that it is a list with a page. ``key`` is the ``{id}``.
     """
 
     method: str
@@ -154,6 +157,7 @@ class Endpoint:
     errors: tuple[int, ...] = ()
     headers: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    key: Param = KEY
 
     def check_query(self, request: Request) -> None:
         """Raise UnknownParameter for a query parameter that this address does not take."""

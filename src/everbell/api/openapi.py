@@ -132,8 +132,8 @@ def _parameters(one: Endpoint) -> list[dict[str, Any]]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "string"},
-            "description": "Id or uuid (jobs also: the name, with project).",
+            "schema": one.key.schema,
+            "description": one.key.meaning,
         }
         for name in re.findall(r"{(\w+)}", one.path)
     ]

@@ -12,6 +12,7 @@ from everbell.api.routes_cluster import CLUSTER_ROUTES
 from everbell.api.routes_jobs import JOB_ROUTES
 from everbell.api.routes_ledger import LEDGER_ROUTES
 from everbell.api.routes_projects import CREDENTIAL_ROUTES, PROJECT_ROUTES
+from everbell.api.routes_limits import LIMIT_ROUTES
 from everbell.api.routes_runs import RUN_ROUTES
 
 
@@ -27,6 +28,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *RUN_ROUTES,
     *CLUSTER_ROUTES,
     *LEDGER_ROUTES,
+    *LIMIT_ROUTES,
     Endpoint(
         method="GET",
         path="/openapi.json",

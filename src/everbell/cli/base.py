@@ -32,6 +32,7 @@ PLURALS = {
     "jobs": "job",
     "runs": "run",
     "holds": "hold",
+    "limits": "limit",
     "nodes": "node",
     "schedules": "schedule",
 }

@@ -33,6 +33,7 @@ COMMANDS = {
     "schedule": ("everbell.cli.schedule:schedule", "Explain and check schedules, offline."),
     "project": ("everbell.cli.project:project", "Projects, the namespaces of jobs."),
     "hold": ("everbell.cli.hold:hold", "Stop new runs, and let them go on."),
+    "limit": ("everbell.cli.limit:limit", "How many runs jobs may share."),
     "node": ("everbell.cli.node:node", "The processes of the cluster."),
     "credential": ("everbell.cli.credential:credential", "API keys, and this node's secrets."),
     "config": ("everbell.cli.config:config", "Write, check and show the configuration."),

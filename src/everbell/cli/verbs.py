@@ -28,6 +28,7 @@ list_: click.Group = _verb(
         "job": "everbell.cli.job:list_",
         "run": "everbell.cli.run:list_",
         "hold": "everbell.cli.hold:list_",
+        "limit": "everbell.cli.limit:list_",
         "node": "everbell.cli.node:list_",
     },
 )

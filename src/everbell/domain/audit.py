@@ -7,7 +7,7 @@ import hashlib
 import msgspec
 
 from everbell.domain.job import Job, Record
-from everbell.domain.records import Credential, Hold, Project
+from everbell.domain.records import Credential, Hold, Limit, Project
 from everbell.domain.run import Run
 
 
@@ -39,6 +39,8 @@ def digest(thing: object) -> str:
         parts = (thing.name, thing.description)
     elif isinstance(thing, Credential):
         parts = msgspec.structs.replace(thing, id=0)
+    elif isinstance(thing, Limit):
+        parts = (thing.name, thing.most)
     elif isinstance(thing, Hold):
         parts = (thing.scope, thing.target_id, thing.reason)
         if thing.until_us is not None:
@@ -62,6 +64,8 @@ def _about(entry: AuditEntry, thing: object) -> AuditEntry:
         return _named(entry, str(thing.id), thing.id, digest(thing))
     if isinstance(thing, Job | Credential):
         return _named(entry, str(thing.id), thing.project_id, digest(thing))
+    if isinstance(thing, Limit):
+        return _named(entry, thing.name, thing.project_id, digest(thing))
     if isinstance(thing, Hold):
         # A released hold is given back as it was.
         after = "" if entry.before else digest(thing)

@@ -27,6 +27,8 @@ STEPS = [
     ("credentials_create", "POST", "/credentials", {"name": "c"}, "credential.create"),
     ("credentials_rotate", "POST", "/credentials/2/rotate", None, "credential.rotate"),
     ("credentials_revoke", "DELETE", "/credentials/2", None, "credential.revoke"),
+    ("limits_set", "PUT", "/limits/db?project=q", {"most": 2}, "limit.set"),
+    ("limits_delete", "DELETE", "/limits/db?project=q", None, "limit.delete"),
     ("jobs_delete", "DELETE", "/jobs/j", None, "job.delete"),
     ("projects_delete", "DELETE", "/projects/q", None, "project.delete"),
 ]

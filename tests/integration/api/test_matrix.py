@@ -21,6 +21,7 @@ BODIES = {
     "holds_create": {"scope": "job", "target": 1},
     "holds_release": {"missed": "skip"},
     "schedules_preview": {"schedule": "@hourly"},
+    "limits_set": {"most": 2},
 }
 ids = [one.name for one in GUARDED]
 
@@ -35,7 +36,9 @@ async def stocked(world):
     hold = (await world.local.post(f"/jobs/{job['id']}/hold", {})).data
     key = (await world.local.post("/credentials", {"project": "yours"})).data
     world.keys = {
+    await world.local.put("/limits/hidden?project=yours", {"most": 7})
         "projects": [yours["id"], yours["uuid"], "yours"],
+        "limits": ["hidden?project=yours"],
         "jobs": [job["id"], job["uuid"], "hidden%20job"],
         "runs": [run["id"]],
         "holds": [hold["id"]],
@@ -46,7 +49,7 @@ async def stocked(world):
 
 
 async def state(world):
-    paths = ("/projects", "/jobs", "/runs", "/holds", "/credentials", "/audit")
+    paths = ("/projects", "/jobs", "/runs", "/holds", "/credentials", "/limits", "/audit")
     return [(await world.local.get(path)).body for path in paths]
 
 

@@ -21,6 +21,8 @@ NOTED = (
     "delete_job",
     "add_hold",
     "release",
+    "set_limit",
+    "delete_limit",
     "enqueue",
     "request_cancel",
 )
