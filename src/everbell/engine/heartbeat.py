@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
@@ -38,6 +39,10 @@ class Thresholds(Record, frozen=True):
     max_cpu: float = 0
     heartbeat_s: float = 2.0
     lease_s: float = 6.0
+
+
+FRESH_S = 1.0
+"""Nothing starts on a node that has not looked at changes for so long: it may have slept."""
 
 
 async def _nothing() -> None:
@@ -186,6 +191,11 @@ class Watcher(Service):
         self._suspected = False
         self.changed: Callable[[], Awaitable[object]] = _nothing
         self.looked: Callable[[Moment], None] = lambda _: None
+        self._looked_at = -math.inf
+
+    def fresh(self) -> bool:
+        """Return whether the last look is recent; not so after the process slept."""
+        return self.clock.monotonic() - self._looked_at <= FRESH_S
 
     def suspect(self) -> None:
         """Look again, although nobody else may have written."""
@@ -204,5 +214,6 @@ class Watcher(Service):
                 self._suspected = True
                 raise
         self._seen = counter
+        self._looked_at = begun.monotonic_us / US
         self.looked(begun)
         return self._period_s

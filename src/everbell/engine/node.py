@@ -11,6 +11,7 @@ from typing import NamedTuple
 from everbell.config.schema import Settings
 from everbell.domain.errors import StoreError
 from everbell.domain.job import US, Job, Retry
+from everbell.domain.notice import Moment
 from everbell.domain.planner import Limits
 from everbell.domain.records import Hold
 from everbell.domain.run import Run, RunKey
@@ -104,7 +105,7 @@ class NodeEngine:
         self.firing.max_queue = engine.max_queue
         self.firing.poll_s = engine.poll
         self.firing.may_claim = self._may_claim
-        self.execution.may_start = self.heartbeat.trusted
+        self.execution.may_start = self._may_start
         self.execution.again = self._again
         self.execution.broken = self._fail
         self.finisher.stored = self._stored
@@ -114,7 +115,7 @@ class NodeEngine:
         self.heartbeat.renewed = self.execution.pump
         self.recovery.may_judge = self.heartbeat.calm
         self.watcher.changed = self._foreign_change
-        self.watcher.looked = self.firing.timers.looked
+        self.watcher.looked = self._looked
         self.firing.timers.doubt = self.watcher.wake
         self.recovery.recovered = self.firing.wake
         self.holds.released = self.firing.wake
@@ -205,6 +206,16 @@ class NodeEngine:
         self.execution.pump()
         return self.heartbeat.trusted() and self._running and not self.heartbeat.throttled
 
+    def _may_start(self) -> bool:
+        if not self.watcher.fresh():
+            self.watcher.wake()
+            return False
+        return self.heartbeat.trusted()
+
+    def _looked(self, look: Moment) -> None:
+        self.firing.timers.looked(look)
+        self.execution.pump()
+
     def _busy(self) -> tuple[int, int]:
         return len(self.execution.live), len(self.execution) + len(self.firing.timers)
 
@@ -233,7 +244,9 @@ class NodeEngine:
         if waiting:
             kept = set(await store.still_claimed([(run.key, run.token) for run in waiting]))
             self._forget([run for run in waiting if run.key not in kept])
-        ready = self.execution.ready()
+        now = self.world.clock.now_us()
+        late = [run for run in self.firing.timers.waiting() if run.due_us <= now]
+        ready = [*self.execution.ready(), *late]
         if ready:
             await self._return_stopped(ready)
         if self.execution.live or waiting:
@@ -250,14 +263,15 @@ class NodeEngine:
                 holder.add(newer)
 
     async def _return_stopped(self, ready: Sequence[Run]) -> None:
-        """Hand back runs that wait for a worker and whose job was stopped meanwhile."""
+        """Hand back due runs that did not start yet and whose job was stopped meanwhile."""
         holds = await self.world.store.list_holds()
         ids = sorted({run.key.job_id for run in ready})
         jobs = {job.id: job for job in await self.world.store.get_jobs(ids)}
         self._forget([run for run in ready if run.key.job_id not in jobs])
         stopped = [run for run in ready if run.key.job_id in jobs]
         stopped = [run for run in stopped if _is_stopped(run, jobs[run.key.job_id], holds)]
-        dropped = self.execution.drop([run.key for run in stopped])
+        stopped_keys = [run.key for run in stopped]
+        dropped = [*self.execution.drop(stopped_keys), *self.firing.timers.drop(stopped_keys)]
         if dropped:
             keys = {run.key for run in dropped}
             self.firing.returning |= keys
