@@ -169,7 +169,7 @@ _RUN_QUERY = (
     Param(
         "cursor",
         "page.next of the answer before.",
-        {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}(-[0-9A-Za-z]{0,64})?$"},
+        {"type": "string", "pattern": "^[0-9]{1,18}-[0-9]{1,18}(-[0-9A-Za-z-]{0,64})?$"},
     ),
 )
 _OUTPUT_QUERY = (

@@ -35,6 +35,10 @@ DETAILS: list[Column] = [
     ("ACTION", "action"),
     ("DATA", "data"),
     ("DESCRIPTION", "description"),
+    ("CHECK", "check"),
+    ("LAST SKIPPED", "last_skipped"),
+    ("THEN", "then"),
+    ("LIMITS", "limits"),
     ("OVERLAP", "overlap"),
     ("MISFIRE", "misfire.policy"),
     ("RETRY", "retry"),
@@ -142,32 +146,41 @@ def _open(key: str, project: str | None) -> tuple[ApiClient, str]:
 @click.option("--no-schedule", is_flag=True, help="Run only when told.")
 @click.option("--no-override", is_flag=True, help="Back to the default schedule.")
 @click.option("--no-exclude", is_flag=True, help="Exclude nothing.")
+@click.option("--no-check", is_flag=True, help="Check nothing first.")
+@click.option("--no-then", is_flag=True, help="Start no other job.")
+@click.option("--no-limit", is_flag=True, help="Share no limit.")
 @definition_options
 def edit(
     key: str,
     command: tuple[str, ...],
     project: str | None,
     new_name: str | None,
-    *,
-    no_schedule: bool,
-    no_override: bool,
-    no_exclude: bool,
     **given: Any,
 ) -> None:
     """Change what is named of a job; the rest stays."""
     body = job_body(given, command)
     if new_name:
         body["name"] = new_name
-    cleared = {"schedule": no_schedule, "override": no_override, "exclude": no_exclude}
-    for field, clear in cleared.items():
+    for flag, field in _CLEARED.items():
+        clear = given[f"no_{flag}"]
         if clear and field in body:
-            raise UsageError(f"--no-{field} and --{field} contradict each other")
+            raise UsageError(f"--no-{flag} and --{flag} contradict each other")
         if clear:
             body[field] = None
     if not body:
         raise UsageError("nothing to change", hint="see `everbell job edit --help`")
     client, path = _open(key, project)
     _show_changed(client.call("PATCH", path, body=body), "changed")
+
+
+_CLEARED = {
+    "schedule": "schedule",
+    "override": "override",
+    "exclude": "exclude",
+    "check": "check",
+    "then": "then",
+    "limit": "limits",
+}
 
 
 def _switch(key: str, project: str | None, verb: str, done: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -82,6 +83,25 @@ _WHAT = (
     click.option("--cwd", metavar="DIR", help="Directory of the process."),
     click.option("--env", "env", metavar="NAME=VALUE", multiple=True, help="Repeatable."),
 )
+_AROUND = (
+    click.option(
+        "--check", metavar="CMD", help="First, before planned runs; exit 1 = skip the run."
+    ),
+    click.option("--check-url", metavar="URL", help="The same by HTTP GET; 204 = skip the run."),
+    click.option(
+        "--then",
+        metavar="JOB[:WHEN[:DELAY]]",
+        multiple=True,
+        help="Start JOB after each run: on success (default), failure or always. Repeatable.",
+    ),
+    click.option(
+        "--limit",
+        "limits",
+        metavar="NAME",
+        multiple=True,
+        help="Share a limit with other jobs (`everbell limit set`). Repeatable.",
+    ),
+)
 _HOW = (
     click.option("--description"),
     click.option("--timeout", type=SPAN, help="Longest run, as in 90s."),
@@ -97,7 +117,7 @@ _HOW = (
 
 def definition_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add all options that define a job."""
-    for option in reversed((*_WHEN, *_WHAT, *_HOW)):
+    for option in reversed((*_WHEN, *_WHAT, *_AROUND, *_HOW)):
         function = option(function)
     return function
 
@@ -112,7 +132,7 @@ def job_body(given: dict[str, Any], argv: tuple[str, ...]) -> dict[str, Any]:
     for name, key in _PLAIN.items():
         if given.get(name) is not None:
             body[key] = given[name]
-    body |= _rules(given)
+    body |= _rules(given) | _around(given)
     if given.get("misfire"):
         body["misfire"] = {"policy": given["misfire"]}
     if given.get("tags"):
@@ -152,6 +172,52 @@ def _rules(given: dict[str, Any]) -> dict[str, Any]:
     if given.get("once") is not None:
         body["repeat"] = not given["once"]
     return body
+
+
+def _around(given: dict[str, Any]) -> dict[str, Any]:
+    """What goes before a run, comes after it, and may not go on beside it."""
+    body: dict[str, Any] = {}
+    if given.get("check") is not None and given.get("check_url") is not None:
+        raise UsageError("--check and --check-url both say what to check", hint="keep one of them")
+    if given.get("check") is not None:
+        body["check"] = {"kind": "command", "argv": _words(given["check"])}
+    if given.get("check_url") is not None:
+        body["check"] = {"kind": "http", "url": given["check_url"], "method": "GET"}
+    if given.get("then"):
+        body["then"] = [_then(text) for text in given["then"]]
+    if given.get("limits"):
+        body["limits"] = list(given["limits"])
+    return body
+
+
+def _words(text: str) -> list[str]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise UsageError(f"--check can't be read: {str(error).lower()}") from None
+    if not words:
+        raise UsageError("--check is empty", hint='as in --check "test -e /var/spool/new"')
+    return words
+
+
+# A name with a colon is told from a mistyped word by the word that must follow it.
+_THEN = re.compile(r"([^:]+)|(.+):(success|failure|always)(?::([^:]+))?")
+
+
+def _then(text: str) -> dict[str, Any]:
+    found = _THEN.fullmatch(text)
+    if found is None:
+        hint = "as in report, alarm:failure or clean-up:always:5m"
+        raise UsageError(
+            f"--then needs JOB[:success|failure|always[:DELAY]], not `{text}`", hint=hint
+        )
+    name, named, word, delay = found.groups()
+    then: dict[str, Any] = {"job": name or named}
+    if word:
+        then["on"] = word
+    if delay:
+        then["delay"] = SPAN.convert(delay, None, None)
+    return then
 
 
 _PREFIX = {"every": "@every ", "at": "@at ", "times": "times ", "interval": "interval "}
