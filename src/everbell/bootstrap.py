@@ -32,6 +32,8 @@ from everbell.stores.memory import MemoryStore
 from everbell.stores.sqlite import SqliteStore
 from everbell.telemetry.clock import SystemClock, SystemEntropy
 from everbell.telemetry.load import SystemLoad
+from everbell.telemetry.logs import reopen_files
+from everbell.telemetry.systemd import Supervisor
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -112,6 +114,9 @@ def run_node(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None]) -> 
 
 async def _serve(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None]) -> int:
     settings = loaded.settings
+    stop, supervisor = asyncio.Event(), Supervisor(os.environ)
+    # Before anything is opened: from here on a signal ends the node in good order.
+    _catch_signals(settings, stop)
     listener = _listen(settings)
     host, port = listener.getsockname()[:2]
     address = f"{settings.server.protocol}://{host}:{port}"
@@ -120,21 +125,17 @@ async def _serve(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None])
         engine, app = _assemble(settings, secrets, store, address)
         await engine.start()
         try:
-            server = _Server(
-                uvicorn.Config(
-                    app,
-                    loop="none",
-                    lifespan="off",
-                    log_config=None,
-                    log_level=_server_log_level(settings),
-                    access_log=settings.log.level == "DEBUG",
-                    server_header=False,
-                    timeout_graceful_shutdown=DRAIN_S,
-                )
-            )
-            log.info("the node listens on %s", address)
-            await _until_stopped(server, engine, listener, lambda: ready(address))
+
+            def up() -> None:
+                log.info("the node listens on %s", address)
+                supervisor.tell("READY=1", f"STATUS=listens on {address}")
+                ready(address)
+
+            async with _watched(supervisor, engine):
+                server = _Server(_server_config(app, settings), up)
+                await _until_stopped(server, engine, listener, stop)
             grace_s = settings.execution.shutdown_grace
+            supervisor.tell("STOPPING=1", f"STATUS=what runs has {grace_s:g} s to end")
             log.info("the node stops: nothing new starts, what runs has %g s", grace_s)
         finally:
             await engine.stop()
@@ -143,6 +144,19 @@ async def _serve(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None])
     if engine.failure:
         log.error("the node stopped because a part of it failed: %s", engine.failure)
     return 1 if engine.failure else 0
+
+
+def _server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        log_level=_server_log_level(settings),
+        access_log=settings.log.level == "DEBUG",
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
 
 
 def _server_log_level(settings: Settings) -> int:
@@ -220,30 +234,70 @@ def _listen_hint(error: OSError) -> str:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the node decides when to stop."""
+    """uvicorn without its own signal handlers: the node decides when to stop.
+
+    ``up`` is called once requests are answered.
+    """
+
+    def __init__(self, config: uvicorn.Config, up: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._up = up
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Leave signals alone."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to answer, and say so."""
+        await super().startup(sockets=sockets)
+        self._up()
 
-async def _until_stopped(
-    server: _Server, engine: NodeEngine, listener: socket.socket, ready: Callable[[], None]
-) -> None:
+
+def _catch_signals(settings: Settings, stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
+        return  # under nohup
+    if settings.log.file and not _has_terminal():
+        loop.add_signal_handler(signal.SIGHUP, reopen_files)
+    else:
         # The terminal was closed: what runs is to end as well as by any other signal.
         loop.add_signal_handler(signal.SIGHUP, stop.set)
+
+
+def _has_terminal() -> bool:
+    """Return whether a terminal controls this process, so that SIGHUP tells of its end."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.asynccontextmanager
+async def _watched(supervisor: Supervisor, engine: NodeEngine) -> AsyncIterator[None]:
+    watch = supervisor.watch(SystemClock(), lambda: not engine.failed.is_set())
+    watching = asyncio.get_running_loop().create_task(watch)
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _until_stopped(
+    server: _Server, engine: NodeEngine, listener: socket.socket, stop: asyncio.Event
+) -> None:
+    if stop.is_set():
+        listener.close()
+        return
+    loop = asyncio.get_running_loop()
     serving = loop.create_task(server.serve(sockets=[listener]))
     waits = [
         loop.create_task(stop.wait()),
         loop.create_task(engine.failed.wait()),
     ]
-    ready()
     try:
         await asyncio.wait([serving, *waits], return_when=asyncio.FIRST_COMPLETED)
     finally:

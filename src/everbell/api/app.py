@@ -20,6 +20,7 @@ from everbell.api.limits import Limits
 from everbell.api.problems import HeadersTooLarge, MethodError, answer_error
 from everbell.api.table import ENDPOINTS
 from everbell.domain.errors import NotFoundError, UserError
+from everbell.ports.observer import LOG_SUBJECT
 from everbell.services.context import LOCAL, Services
 
 PREFIXES = ("/api/v1", "/v1", "")
@@ -83,6 +84,7 @@ def _dispatcher(world: _World, methods: dict[str, Endpoint]) -> Callable[[Reques
 
     async def dispatch(request: Request) -> Response:
         request_id = _request_id(services, request)
+        LOG_SUBJECT.set(request_id)
         method = "GET" if request.method == "HEAD" else request.method
         try:
             endpoint = methods.get(method)

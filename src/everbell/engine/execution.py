@@ -34,6 +34,7 @@ from everbell.engine.catalog import Catalog
 from everbell.engine.finisher import Finisher
 from everbell.ports.clock import Clock
 from everbell.ports.executor import Assignment, CaptureSink, Executor
+from everbell.ports.observer import LOG_SUBJECT
 from everbell.ports.store import Finish, Finished, NewRun, OutputChunk
 
 log = logging.getLogger(__name__)
@@ -188,6 +189,7 @@ class Execution:
 
     async def _perform(self, live: Live) -> None:
         live.begun = True
+        LOG_SUBJECT.set(live.run)
         try:
             await self._perform_known(live, *await self._read(live.run))
         except asyncio.CancelledError:

@@ -183,7 +183,7 @@ class Firing(Service):
                 limits = msgspec.structs.replace(limits, ranges=False)
             return plan(job, entry.job.definition, entry.schedule, now_us, limits)
         except (ValueError, OverflowError, ArithmeticError) as error:
-            log.exception("job %s can't be planned", job.id)
+            log.exception("job %s can't be planned", job.id, extra={"job_id": job.id})
             return Plan(_quarantine(job, f"can't be planned: {error}"))
 
     def _claimed(

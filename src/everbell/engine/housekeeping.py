@@ -109,7 +109,9 @@ class Reporter(Service):
             for (item, _), answer in zip(long, answers, strict=True):
                 item.marked = True
                 if answer == "stale" and item.run.key in self._execution.live:
-                    log.warning("run %s has gone on without this node; it is stopped", item.run.id)
+                    text = "run %s has gone on without this node; it is stopped"
+                    ids = {"run_id": item.run.id, "job_id": item.run.key.job_id}
+                    log.warning(text, item.run.id, extra=ids)
                     self._execution.cancel([item.run.key], "superseded")
         return self._period_s
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Protocol
 
 from everbell.domain.job import Record
-from everbell.domain.run import RunKey
+from everbell.domain.run import Run, RunKey
+
+LOG_SUBJECT: ContextVar[Run | str] = ContextVar("everbell_log_subject", default="")
+"""What the running task works on: a run, or the id of a request. Log lines carry it.
+
+Only a reference is kept: what a line says of it is made when a line is written.
+"""
 
 
 class Change(Record, frozen=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import sys
@@ -12,6 +13,8 @@ import structlog
 
 from everbell.config.schema import Log
 from everbell.domain.errors import ConfigError
+from everbell.domain.run import Run
+from everbell.ports.observer import LOG_SUBJECT
 
 ROTATE_BYTES = 10_000_000
 ROTATE_FILES = 5
@@ -49,11 +52,35 @@ def set_up(log: Log, directory: str | Path = ".", *, stream: TextIO | None = Non
     root.setLevel(_LEVELS[log.level])
 
 
+class LogFile(logging.handlers.RotatingFileHandler):
+    """Rotates by size; ``reopen`` lets another program (logrotate) move the file away."""
+
+    def reopen(self) -> None:
+        """Write to the file that has the name now; go on with the old one if that fails."""
+        with self.lock or contextlib.nullcontext():
+            old = self.stream
+            try:
+                self.stream = self._open()
+            except OSError as error:
+                self.stream = old
+                problem = error.strerror or str(error)
+                get_logger(__name__).warning("can't reopen %s: %s", self.baseFilename, problem)
+            else:
+                if old is not None:
+                    old.close()
+
+
+def reopen_files() -> None:
+    """Reopen the log file, after it was moved."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, LogFile):
+            handler.reopen()
+    get_logger(__name__).info("the log file was reopened")
+
+
 def _file_handler(path: Path, *, text: bool) -> logging.Handler:
     try:
-        handler = logging.handlers.RotatingFileHandler(
-            path, maxBytes=ROTATE_BYTES, backupCount=ROTATE_FILES, encoding="utf-8"
-        )
+        handler = LogFile(path, maxBytes=ROTATE_BYTES, backupCount=ROTATE_FILES, encoding="utf-8")
     except OSError as error:
         message = f"can't write the log file {path}: {error.strerror or error}"
         raise ConfigError(message, hint="change `log.file`, or make its directory") from error
@@ -61,11 +88,35 @@ def _file_handler(path: Path, *, text: bool) -> logging.Handler:
     return handler
 
 
+def _without_escapes(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Drop what uvicorn adds for its own formatter: its message again, with escape codes."""
+    event.pop("color_message", None)
+    return event
+
+
+def _add_subject(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Add ids of the run or of the request that the line is about."""
+    subject = LOG_SUBJECT.get()
+    if isinstance(subject, Run):
+        event.setdefault("run_id", subject.id)
+        event.setdefault("job_id", subject.key.job_id)
+        event.setdefault("attempt", subject.attempt)
+    elif subject:
+        event.setdefault("request_id", subject)
+    return event
+
+
 def _formatter(*, text: bool, colors: bool) -> logging.Formatter:
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        _without_escapes,
+        _add_subject,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.StackInfoRenderer(),

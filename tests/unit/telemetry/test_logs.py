@@ -1,3 +1,4 @@
+import contextvars
 import io
 import json
 import logging
@@ -6,8 +7,10 @@ import pytest
 
 from everbell.config.schema import Log
 from everbell.domain.errors import ConfigError
+from everbell.domain.run import Run, RunKey
+from everbell.ports.observer import LOG_SUBJECT
 from everbell.telemetry.clock import SystemClock, SystemEntropy
-from everbell.telemetry.logs import get_logger, set_up
+from everbell.telemetry.logs import get_logger, reopen_files, set_up
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +70,63 @@ async def test_clock_and_entropy():
     entropy = SystemEntropy()
     assert len(entropy.token_bytes(16)) == 16
     assert entropy.token_bytes(16) != entropy.token_bytes(16)
+
+
+def test_lines_of_the_http_server_follow_our_form():
+    sink, words = io.StringIO(), io.StringIO()
+    colored = {"color_message": "Started server process [\x1b[36m%d\x1b[0m]"}
+    for stream, form in ((sink, "json"), (words, "text")):
+        set_up(Log(format=form), stream=stream)
+        logging.getLogger("uvicorn.error").info("Started server process [%d]", 7, extra=colored)
+        logging.getLogger("uvicorn.access").info('%s - "%s %s"', "127.0.0.1:1", "GET", "/jobs")
+    first, second = (json.loads(line) for line in sink.getvalue().splitlines())
+    assert first["event"] == "Started server process [7]"
+    assert "color_message" not in first
+    assert second["event"] == '127.0.0.1:1 - "GET /jobs"'
+    assert "\x1b" not in words.getvalue()
+    assert "color_message" not in words.getvalue()
+
+
+def test_a_line_carries_the_ids_of_what_is_worked_on():
+    sink = io.StringIO()
+    set_up(Log(format="json"), stream=sink)
+    run = Run(key=RunKey(5_000_000, 7), project_id=1, version=1, state="claimed", attempt=2)
+
+    def work(subject):
+        LOG_SUBJECT.set(subject)
+        get_logger("a").info("said")
+        get_logger("a").info("said", extra={"run_id": "another"})
+
+    for subject in (run, "req_1"):
+        contextvars.copy_context().run(work, subject)
+    get_logger("a").info("said")
+    of_run, other, of_request, _, plain = map(json.loads, sink.getvalue().splitlines())
+    assert (of_run["run_id"], of_run["job_id"], of_run["attempt"]) == ("7-5000000", 7, 2)
+    assert other["run_id"] == "another"
+    assert of_request["request_id"] == "req_1"
+    assert not {"run_id", "request_id"} & plain.keys()
+
+
+def test_a_log_file_that_was_moved_away_is_reopened(tmp_path):
+    set_up(Log(file="x.log"), tmp_path, stream=io.StringIO())
+    get_logger("a").info("before")
+    (tmp_path / "x.log").rename(tmp_path / "x.log.1")
+    get_logger("a").info("between")
+    reopen_files()
+    get_logger("a").info("after")
+    assert "between" in (tmp_path / "x.log.1").read_text()
+    fresh = (tmp_path / "x.log").read_text()
+    assert "after" in fresh
+    assert "between" not in fresh
+
+
+def test_a_log_file_that_cannot_be_reopened_goes_on(tmp_path):
+    home = tmp_path / "logs"
+    home.mkdir()
+    set_up(Log(file="logs/x.log"), tmp_path, stream=io.StringIO())
+    home.rename(tmp_path / "old")
+    reopen_files()
+    get_logger("a").info("still here")
+    kept = (tmp_path / "old" / "x.log").read_text()
+    assert "can't reopen" in kept
+    assert "still here" in kept
