@@ -20,7 +20,7 @@ from everbell.domain.errors import EverbellError, ScheduleError, UserError
 if TYPE_CHECKING:
     from everbell.config.loader import Loaded
 
-OUTPUTS = ("table", "json", "jsonl", "yaml", "csv", "name")
+OUTPUTS = ("table", "wide", "json", "jsonl", "yaml", "csv", "name")
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_RUN_FAILED, EXIT_AUTH = 0, 1, 2, 3, 4
 EXIT_NOT_FOUND, EXIT_CONFLICT, EXIT_UNREACHABLE, EXIT_PENDING = 5, 6, 7, 8
 EXIT_INTERRUPTED = 130
@@ -65,7 +65,12 @@ class State:
     @property
     def form(self) -> str:
         """The output form: what was asked for, or the table."""
-        return self.output or "table"
+        return "table" if self.output in {None, "wide"} else self.output
+
+    @property
+    def wide(self) -> bool:
+        """Whether a table shows every column, whole."""
+        return self.output == "wide"
 
 
 def state() -> State:
@@ -225,6 +230,16 @@ def _keep_json(ctx: click.Context, _param: click.Parameter, value: bool) -> None
         ctx.ensure_object(State).output = "json"
 
 
+def _keep_quiet(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.ensure_object(State).output = "id"
+
+
+def _keep_plain(_ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        os.environ["NO_COLOR"] = "1"
+
+
 def common_options() -> list[click.Option]:
     """Return fresh options that every command and group takes."""
     return [
@@ -255,6 +270,20 @@ def common_options() -> list[click.Option]:
             expose_value=False,
             callback=_keep_json,
             help="Short for -o json: the API's answer, unchanged.",
+        ),
+        click.Option(
+            ["-q", "--quiet"],
+            is_flag=True,
+            expose_value=False,
+            callback=_keep_quiet,
+            help="Print ids only.",
+        ),
+        click.Option(
+            ["--no-color"],
+            is_flag=True,
+            expose_value=False,
+            callback=_keep_plain,
+            help="No colours; as NO_COLOR=1.",
         ),
     ]
 

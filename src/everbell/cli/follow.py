@@ -18,6 +18,7 @@ from everbell.cli.base import (
 )
 from everbell.cli.client import ApiClient, seg
 from everbell.cli.output import for_terminal
+from everbell.cli.words import what_it_waits_for
 from everbell.telemetry.clock import SystemClock
 
 
@@ -30,6 +31,9 @@ def follow_run(client: ApiClient, run_id: str, timeout: float | None = None) -> 
     end_at = clock.monotonic() + (timeout or 0.0)
     left = None if timeout is None else lambda: end_at - clock.monotonic()
     shown = _Shown()
+    found = client.call("GET", f"/runs/{seg(run_id)}")["data"]
+    if why := what_it_waits_for(client, found):
+        say(f"run {run_id} waits: {why}")
     try:
         for name, raw in client.events(f"/runs/{seg(run_id)}/output", {"follow": 1}, left):
             if name == "output":

@@ -15,7 +15,7 @@ from everbell.cli.times import WHEN
 COLUMNS: list[Column] = [
     ("ID", "id"),
     ("SCOPE", "scope"),
-    ("TARGET", "target_id"),
+    ("TARGET", "target|target_id"),
     ("REASON", "reason"),
     ("WHO", "who"),
     ("SINCE", "created_at"),
@@ -46,11 +46,23 @@ def hold() -> None:
 
 def _put(client: ApiClient, body: dict[str, Any]) -> None:
     answer = client.call("POST", "/holds", body=body)
-    print_record(answer, COLUMNS)
+    print_record(_shown(answer), COLUMNS)
     held = answer.get("data") or {}
     if held.get("until"):
         say(f"it ends at {held['until']}; missed slots: {held['then']}")
     say(f"release it with: everbell hold release {held.get('id')} --missed once|each|skip")
+
+
+def _shown(answer: dict[str, Any]) -> dict[str, Any]:
+    """Say what is held in words; programs get the answer as it is."""
+    if state().form not in {"table", "csv"}:
+        return answer
+    data = answer.get("data") or []
+    told = [
+        {**one, "target": "every job" if one["scope"] == "all" else one["target_id"]}
+        for one in (data if isinstance(data, list) else [data])
+    ]
+    return {**answer, "data": told if isinstance(data, list) else told[0]}
 
 
 @hold.command("all")
@@ -81,7 +93,7 @@ def job(key: str, owner: str | None, **given: str | None) -> None:
 @hold.command("list")
 def list_() -> None:
     """List the holds."""
-    print_answer(connect(state()).call("GET", "/holds"), COLUMNS)
+    print_answer(_shown(connect(state()).call("GET", "/holds")), COLUMNS)
 
 
 @hold.command("release")

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,8 +24,15 @@ def print_json(body: Any) -> None:
     click.echo(json.dumps(body, indent=2, ensure_ascii=False))
 
 
-def print_answer(body: dict[str, Any], columns: Sequence[Column]) -> None:
-    """Print an API answer (the envelope) in the form that was asked for."""
+def print_answer(
+    body: dict[str, Any],
+    columns: Sequence[Column],
+    in_words: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> None:
+    """Print an API answer (the envelope) in the form that was asked for.
+
+    ``in_words`` puts a row in words, for people: on a terminal only.
+    """
     form = state().form
     data = body.get("data")
     rows = data if isinstance(data, list) else [data] if data is not None else []
@@ -38,13 +45,15 @@ def print_answer(body: dict[str, Any], columns: Sequence[Column]) -> None:
         import yaml
 
         click.echo(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), nl=False)
-    elif form == "name":
+    elif form in {"id", "name"}:
+        other = "id" if form == "name" else "name"
         for row in rows:
-            click.echo(str(row.get("name") or row.get("id")))
+            click.echo(str(row.get(form) or row.get(other)))
     elif form == "csv":
         _print_csv(columns, rows)
     else:
-        print_table(columns, rows)
+        told = in_words if in_words is not None and sys.stdout.isatty() else dict
+        print_table(columns, [told(row) for row in rows])
 
 
 def print_record(body: dict[str, Any], columns: Sequence[Column]) -> None:
@@ -81,17 +90,56 @@ def _print_aligned(headings: list[str], grid: list[list[str]]) -> None:
     if not grid:
         click.echo("none", err=True)
         return
-    widths = [max(len(line[i]) for line in [headings, *grid]) for i in range(len(headings))]
-    room = max(40, _terminal_width())
-    excess = sum(widths) + 2 * (len(widths) - 1) - room
-    if excess > 0:
-        widest = widths.index(max(widths))
-        widths[widest] = max(12, widths[widest] - excess)
+    if state().wide:
+        table = [headings, *grid]
+        widths = [max(len(line[i]) for line in table) for i in range(len(headings))]
+    else:
+        table = [headings, *([_whole_second(text) for text in line] for line in grid)]
+        table, widths = fit_columns(table, max(40, _terminal_width()))
     plain = bool(os.environ.get("NO_COLOR"))
-    for number, line in enumerate([headings, *grid]):
+    for number, line in enumerate(table):
         fitted = [_fit(text, width) for text, width in zip(line, widths, strict=True)]
         text = "  ".join(fitted).rstrip()
         click.echo(click.style(text, bold=True) if number == 0 and not plain else text)
+
+
+_ISO = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)\.\d+(Z|[+-]\d\d:\d\d)")
+_WORDS = ("WHY", "NOTE", "REASON", "SCHEDULE", "DESCRIPTION", "STATUS")
+_NAMES = ("JOB", "NAME", "PROJECT", "WHO", "ADDRESS", "TARGET")
+_CUT = _WORDS + _NAMES
+_SPARE = ("CODE", "STARTED", "ZONE", "LAST", "MEMORY", "CPU %", "QUEUED", "MS", "ADDRESS")
+"""Left out one after the other where a table is too wide; ``-o wide`` shows all."""
+
+_LEAST = 12
+
+
+def fit_columns(table: list[list[str]], room: int) -> tuple[list[list[str]], list[int]]:
+    """Return the table and its columns' widths, made to fit a line of ``room`` characters.
+
+    ``table`` begins with the headings. Reasons and other words are cut first, names next. Times,
+    ids and states are never cut: columns that matter less are left out, else lines are longer.
+    """
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    kept = list(range(len(widths)))
+
+    def excess(least: int) -> int:
+        shown = [min(widths[i], least) if table[0][i] in _CUT else widths[i] for i in kept]
+        return sum(shown) + 2 * (len(shown) - 1) - room
+
+    for spare in _SPARE:
+        if excess(_LEAST) > 0 and spare in table[0]:
+            kept.remove(table[0].index(spare))
+    for group in (_WORDS, _NAMES):
+        shown = [i for i in kept if table[0][i] in group]
+        while excess(room) > 0 and any(widths[i] > _LEAST for i in shown):
+            widths[max(shown, key=lambda i: widths[i])] -= 1
+    return [[line[i] for i in kept] for line in table], [widths[i] for i in kept]
+
+
+def _whole_second(text: str) -> str:
+    """Return a time without its fraction; -o wide and all other forms have it."""
+    found = _ISO.fullmatch(text)
+    return text if found is None else found[1] + found[2]
 
 
 def _terminal_width() -> int:

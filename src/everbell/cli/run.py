@@ -13,6 +13,7 @@ from everbell.cli.find import find_job
 from everbell.cli.follow import follow_run
 from everbell.cli.job_body import SPAN
 from everbell.cli.output import Column, for_terminal, print_answer, print_record
+from everbell.cli.words import is_ahead, run_in_words, what_it_waits_for
 from everbell.domain.errors import NotFoundError
 
 COLUMNS: list[Column] = [
@@ -40,6 +41,7 @@ DETAILS: list[Column] = [
     ("UNTIL", "until"),
     ("COUNT", "count"),
 ]
+BEGUN = "claimed,running,succeeded,failed,timed_out,cancelled,lost"
 _project = click.option("-p", "--project", envvar="EVERBELL_PROJECT", help="Project of the job.")
 _job = click.option("--job", "job_key", metavar="JOB", help="The job's latest run, without an ID.")
 
@@ -62,14 +64,17 @@ def list_(job_key: str | None, project: str | None, states: tuple[str, ...], lim
         query["job"] = find_job(client, job_key, project)
     else:
         query["project"] = project
-    print_answer(client.pages("/runs", query, limit), COLUMNS)
+    print_answer(client.pages("/runs", query, limit), COLUMNS, run_in_words)
 
 
 @run.command("show")
-@click.argument("run_id", metavar="ID")
-def show(run_id: str) -> None:
+@click.argument("run_id", metavar="[ID]", required=False)
+@_job
+@_project
+def show(run_id: str | None, job_key: str | None, project: str | None) -> None:
     """Show one run."""
-    print_record(connect(state()).call("GET", f"/runs/{seg(run_id)}"), DETAILS)
+    client, chosen = _chosen(run_id, job_key, project)
+    print_record(client.call("GET", f"/runs/{seg(chosen)}"), DETAILS)
 
 
 run.add_command(show, "get")
@@ -77,7 +82,9 @@ run.add_command(show, "get")
 
 @run.command("logs")
 @click.argument("run_id", metavar="[ID]", required=False)
-@_job
+@click.option(
+    "--job", "job_key", metavar="JOB", help="Of the job's newest run that started (-f: the newest)."
+)
 @_project
 @click.option("-f", "--follow", is_flag=True, help="Go on until the run ends.")
 @click.option("--attempt", type=click.IntRange(1), help="Of this attempt (the last).")
@@ -90,17 +97,27 @@ def logs(
     follow: bool,
 ) -> None:
     """Print a run's output; its bytes unchanged unless followed."""
-    client, chosen = _chosen(run_id, job_key, project)
+    client, chosen = _chosen(run_id, job_key, project, started=not follow)
     if follow:
         follow_run(client, chosen)
         return
     sys.stdout.flush()
     raw = client.text(f"/runs/{seg(chosen)}/output", {"attempt": attempt})
+    if not raw:
+        _tell_if_not_started(client, chosen)
+        return
     if sys.stdout.isatty():
         click.echo(for_terminal(raw.decode(errors="replace")), nl=False)
         return
     sys.stdout.buffer.write(raw)
     sys.stdout.buffer.flush()
+
+
+def _tell_if_not_started(client: ApiClient, run_id: str) -> None:
+    found = client.call("GET", f"/runs/{seg(run_id)}")["data"]
+    if is_ahead(found) and found["attempt"] == 1:
+        why = what_it_waits_for(client, found)
+        say(f"run {run_id} has not started" + (f": {why}" if why else ""))
 
 
 @run.command("watch")
@@ -116,7 +133,10 @@ def watch(
     return follow_run(client, chosen, timeout)
 
 
-def _chosen(run_id: str | None, job_key: str | None, project: str | None) -> tuple[ApiClient, str]:
+def _chosen(
+    run_id: str | None, job_key: str | None, project: str | None, *, started: bool = False
+) -> tuple[ApiClient, str]:
+    """Return the run that is meant: a job's newest, or with ``started`` the newest at work."""
     if (run_id is None) == (job_key is None):
         raise UsageError("name one run", hint="give its ID, or --job JOB for the latest of a job")
     client = connect(state())
@@ -124,7 +144,12 @@ def _chosen(run_id: str | None, job_key: str | None, project: str | None) -> tup
         return client, run_id
     assert job_key is not None
     job_id = find_job(client, job_key, project)
-    latest = client.call("GET", "/runs", query={"job": job_id, "limit": 1})["data"]
+    query: dict[str, Any] = {"job": job_id, "limit": 1}
+    latest = client.call("GET", "/runs", query=query)["data"]
+    if started and latest and (is_ahead(latest[0]) or latest[0]["state"] in {"skipped", "missed"}):
+        query = {**query, "state": BEGUN, "limit": 50}
+        begun = client.call("GET", "/runs", query=query)["data"]
+        latest = [one for one in begun if not is_ahead(one)] or latest
     if not latest:
         hint = f"start one with `everbell job run {job_key}`"
         raise NotFoundError(f"job `{job_key}` has no run yet", hint=hint)

@@ -189,3 +189,31 @@ def test_the_webhook_secret_of_a_project(ready):
     assert cli("project", "secret", "shop", "--server", "http://127.0.0.1:9") == 2
     assert "without --server" in cli.err
     assert cli("project", "secret", "opps") == 5
+
+
+def test_ids_only_and_what_is_held(ready):
+    cli = ready
+    cli("job", "create", "x", "--every", "1h", "--", "true")
+    assert cli("job", "list", "-q") == 0
+    assert cli.out == "1\n"
+    assert cli("job", "list", "-o", "wide") == 0
+    assert cli.out.splitlines()[0].startswith("id\tname\t")
+    assert cli("hold", "all") == 0
+    assert "TARGET  every job" in cli.out
+    assert cli("hold", "list") == 0
+    assert "\tevery job\t" in cli.out
+    assert cli("hold", "list", "--json") == 0
+    assert "target" not in data(cli)[0]
+
+
+def test_no_color(ready, monkeypatch):
+    import sys
+
+    monkeypatch.setenv("NO_COLOR", "")
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr("everbell.cli.output._terminal_width", lambda: 100)
+    monkeypatch.setattr(type(sys.stdout), "isatty", lambda _: True, raising=False)
+    ready("job", "create", "x", "--every", "1h", "--", "true")
+    assert ready("job", "list", "--no-color") == 0
+    assert "\x1b" not in ready.out
+    assert ready.out.splitlines()[0].startswith("ID  NAME")
