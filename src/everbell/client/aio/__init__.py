@@ -1,0 +1,1 @@
+"""The client for asyncio programs. ``everbell.client.sync`` is generated from it."""

@@ -1,0 +1,1 @@
+"""The client for other programs; generated from ``everbell.client.aio``, but for the transport."""
