@@ -235,9 +235,11 @@ class _Overlap:
         elif self.queued >= QUEUE_MAX:
             self._mark(fire, "skipped", "queue_full")
         else:
-            self.replace = self.replace or self.policy == "replace"
-            shares = self.shares and room and not behind_queue
-            self._mark(fire, "queued", "limit" if shares else self.policy)
+            waits = "limit"
+            if behind_queue or not room:
+                self.replace = self.replace or self.policy == "replace"
+                waits = "queue" if room else "overlap"
+            self._mark(fire, "queued", waits)
             self.queued += 1
         return True
 

@@ -7,14 +7,13 @@ import math
 from typing import Literal
 
 from everbell.domain.job import US, Action, Definition, HttpAction, Record, Retry
-from everbell.domain.run import Outcome, Run, State
+from everbell.domain.run import PLANNED, Outcome, Run, State
 
 RETRY_AFTER_MAX_S = 86_400.0
 """A target that asks for a longer wait is asked again after a day."""
 
 
 HTTP_NO_CONTENT = 204
-CHECKED = frozenset({"schedule", "catch_up"})
 
 
 class Defaults(Record, frozen=True):
@@ -54,7 +53,7 @@ def wants_check(definition: Definition, run: Run) -> bool:
 
     What a person, a chain or a backfill asks for runs anyway.
     """
-    return definition.check is not None and run.trigger in CHECKED and run.attempt == 1
+    return definition.check is not None and run.trigger in PLANNED and run.attempt == 1
 
 
 def read_check(action: Action, outcome: Outcome) -> Literal["work", "nothing", "unsure"]:

@@ -322,7 +322,8 @@ class RunStore(Protocol):
       of jobs that are not held and have fewer active runs than their definition's ``max_running``
       (no bound for overlap ``allow``), and whose limits, shared with the active runs of other jobs,
       have room; attempt stays, the token is new, the version becomes the
-      job's current one. Of disabled or parked jobs only manual runs and later attempts are taken.
+      job's current one. The reason of a planned run that waited (``domain.run.WAITS``) goes. Of
+      disabled or parked jobs only manual runs and later attempts are taken.
     - ``finish`` is guarded by (key, attempt, token): a superseded attempt is ``stale``. The same
       finish again is ``stored`` again. A claim withdrawn before its start that ran nevertheless
       is recorded (the ledger tells what happened) unless the slot was claimed anew. With

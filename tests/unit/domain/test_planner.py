@@ -143,6 +143,38 @@ def test_overlap_decides_when_the_job_is_busy(overlap, active, queued, mark, rep
     assert made.replace is replace
 
 
+@pytest.mark.parametrize(
+    ("job", "active", "queued", "reason"),
+    [
+        ({"overlap": "queue"}, 1, 0, "overlap"),
+        ({"overlap": "queue"}, 1, 3, "overlap"),
+        ({"overlap": "queue"}, 0, 1, "queue"),
+        ({"overlap": "replace"}, 1, 0, "overlap"),
+        ({"limits": ("db",)}, 0, 0, "limit"),
+        ({"limits": ("db",), "overlap": "allow"}, 9, 9, "limit"),
+        ({"limits": ("db",), "overlap": "queue"}, 1, 0, "overlap"),
+        ({"limits": ("db",), "overlap": "queue"}, 0, 1, "queue"),
+    ],
+)
+def test_a_slot_that_waits_says_for_what(job, active, queued, reason):
+    made = decide(0, definition(**job), active=active, queued=queued)
+    assert claims(made) == []
+    assert marks(made) == [(0, "queued", reason)]
+
+
+def test_a_run_that_only_waits_for_a_shared_limit_replaces_nothing():
+    job = definition(limits=("db",), overlap="replace", max_running=2)
+    assert not decide(0, job, active=1).replace
+    assert decide(0, job, active=2).replace
+    assert decide(0, job, active=1, queued=1).replace
+
+
+def test_overlap_skips_what_shares_a_limit_only_beside_a_run_of_its_own():
+    job = definition(limits=("db",))
+    assert marks(decide(0, job, active=1)) == [(0, "skipped", "overlap")]
+    assert marks(decide(0, job, queued=1)) == [(0, "skipped", "overlap")]
+
+
 def test_overlap_allow_never_waits():
     assert claims(decide(0, definition(overlap="allow"), active=99)) == [0]
 

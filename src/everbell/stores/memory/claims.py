@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from everbell.domain.decision import Claim, Decision, DueJob
 from everbell.domain.job import Job
-from everbell.domain.run import Run, RunKey
+from everbell.domain.run import PLANNED, WAITS, Run, RunKey
 from everbell.ports.store import Decided, NewRun
 from everbell.stores.memory.data import Data, missing
 from everbell.stores.memory.definitions import MemoryDefinitions
@@ -81,6 +81,7 @@ class MemoryClaims(MemoryDefinitions):
                 continue
             if len(taken) == limit:
                 break
+            waited = run.trigger in PLANNED and run.reason in WAITS
             claimed = replace(
                 run,
                 state="claimed",
@@ -88,6 +89,7 @@ class MemoryClaims(MemoryDefinitions):
                 token=data.next_token(),
                 claimed_us=now_us,
                 version=job.version,
+                reason="" if waited else run.reason,
             )
             taken.append(data.put(claimed))
         return taken

@@ -9,7 +9,7 @@ import apsw
 
 from everbell.domain.decision import Claim, Decision, DueJob
 from everbell.domain.errors import NotFoundError
-from everbell.domain.run import Run, RunKey
+from everbell.domain.run import PLANNED, WAITS, Run, RunKey
 from everbell.ports.store import Decided, NewRun
 from everbell.stores.sqlite import limits, marks, rows
 
@@ -38,6 +38,10 @@ _MOVE = "UPDATE jobs SET next_slot_us = ? WHERE id = ?"
 _TAKEABLE = (
     "held = 0 AND quarantined = ''"
     " AND (cause = 'manual' OR attempt > 1 OR (enabled = 1 AND parked = ''))"
+)
+_WAITED = (
+    f"cause IN ({', '.join(map(repr, sorted(PLANNED)))})"
+    f" AND reason IN ({', '.join(map(repr, sorted(WAITS)))})"
 )
 
 BLOCKED = Decided(outcome="blocked")
@@ -325,7 +329,8 @@ def take_queued(sql: apsw.Cursor, node: str, now_us: int, limit: int) -> list[Ru
     for key in chosen:
         row: tuple[Any, ...] | None = sql.execute(
             "UPDATE runs SET state = 'claimed', node = ?, token = ?, claimed_us = ?,"
-            " version = (SELECT version FROM jobs WHERE id = runs.job_id)"
+            " version = (SELECT version FROM jobs WHERE id = runs.job_id),"
+            f" reason = CASE WHEN {_WAITED} THEN '' ELSE reason END"
             " WHERE slot_us = ? AND job_id = ? AND trigger_id = ?"
             f" RETURNING {rows.RUN}",
             (node, tokens.next(), now_us, *key),

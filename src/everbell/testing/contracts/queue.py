@@ -64,6 +64,17 @@ class QueueContract:
         [run] = await store.take_queued("n1", NOW, 10)
         assert run.version == 2
 
+    async def test_why_a_planned_run_waited_goes_when_it_is_taken(self, store: Store) -> None:
+        job = await add_job(store, overlap="allow")
+        slots = {reason: NOW + k for k, reason in enumerate(("limit", "overlap", "queue", "other"))}
+        marks = tuple(mark(at, "queued", reason) for reason, at in slots.items())
+        await store.decide("n1", [decision(job, marks=marks)], NOW)
+        await store.enqueue(replace(new_run(job), reason="queue"), NOW)
+        taken = {run.key: run.reason for run in await store.take_queued("n1", NOW + SEC, 10)}
+        kept = {RunKey(NOW, job.id, "m1"): "queue", RunKey(slots["other"], job.id): "other"}
+        assert {key: reason for key, reason in taken.items() if reason} == kept
+        assert len(taken) == 5
+
     async def test_no_more_are_taken_than_max_running_allows(self, store: Store) -> None:
         job = await add_job(store, overlap="queue", max_running=2)
         free = await add_job(store, "free", overlap="allow")
