@@ -103,6 +103,34 @@ async def open_local(loaded: Loaded, secrets: Secrets) -> AsyncIterator[ASGIApp]
         await store.close()
 
 
+class _At(SystemClock):
+    """A clock that stands still."""
+
+    def __init__(self, at_us: int) -> None:
+        super().__init__()
+        self._at_us = at_us
+
+    def now_us(self) -> int:
+        return self._at_us
+
+
+@contextlib.asynccontextmanager
+async def open_still(path: str | Path, settings: Settings) -> AsyncIterator[ASGIApp]:
+    """Give the API over a backup, or another file, as of the last instant that it knows of.
+
+    Nothing in it can be changed. Raises StoreUnavailable, StoreCorrupt.
+    """
+    store = await SqliteStore.open_still(path)
+    try:
+        clock = _At(await store.last_seen_us())
+        entropy = SystemEntropy()
+        yield create_app(
+            Services(store=store, clock=clock, entropy=entropy, settings=settings, secret_key=b"")
+        )
+    finally:
+        await store.close()
+
+
 def run_node(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None]) -> int:
     """Run a node until it is told to stop; return the exit code.
 

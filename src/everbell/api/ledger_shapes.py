@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from everbell.api.schemas import In, Out, Reason, RunOut, TimeIn
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from everbell.api.schemas import In, Out, Reason, RunOut, Time, TimeIn
 
 
 class SkipIn(In, frozen=True, kw_only=True):
@@ -25,3 +29,41 @@ class SkippedOut(Out, frozen=True, kw_only=True):
 
     skipped: RunOut
     instead: RunOut | None
+
+
+class FindingOut(Out, frozen=True, kw_only=True):
+    """Something that does not add up: ``count`` slots of a job, from ``first`` to ``last``.
+
+    ``gap``: slots without a row. ``undecided``: the same from the job's next slot on. ``no_slot``:
+    a row of no slot. ``wrong_count``: a range that counts other slots than the schedule has.
+    ``double``: slots with two rows. ``not_final``: a row long overdue. ``why`` explains it; empty:
+    nothing does.
+    """
+
+    job_id: int
+    job: str
+    project_id: int
+    kind: Literal["gap", "undecided", "no_slot", "wrong_count", "double", "not_final"]
+    first: Time
+    last: Time
+    count: int
+    run: str | None
+    detail: str
+    why: str
+
+
+class VerifyOut(Out, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """What was compared: ``slots`` that the schedules planned, with what became of them.
+
+    ``next`` given: ask again with it as ``cursor``; the numbers are those of this part.
+    """
+
+    from_: Time
+    to: Time
+    jobs: int
+    slots: int
+    states: Annotated[dict[str, int], Meta(description="Slots by the state of their row")]
+    unexplained: int
+    explained: int
+    findings: tuple[FindingOut, ...]
+    next: str | None

@@ -1,4 +1,4 @@
-"""The ledger's tools: slots skipped by hand."""
+"""The ledger's tools: verify it, and skip slots by hand."""
 
 from __future__ import annotations
 
@@ -7,12 +7,34 @@ from typing import Any
 from starlette.responses import Response
 
 from everbell.api import ledger_views as shown
-from everbell.api.call import PROJECT, Call, Endpoint, answer, etag, if_match
-from everbell.api.ledger_shapes import InsteadIn, SkipIn, SkippedOut
+from everbell.api.call import PROJECT, Call, Endpoint, Param, answer, etag, if_match
+from everbell.api.ledger_shapes import InsteadIn, SkipIn, SkippedOut, VerifyOut
+from everbell.api.problems import ParameterError
 from everbell.api.times import parse_iso
 from everbell.domain.errors import FieldProblem, ValidationError
-from everbell.services import jobs, skipping
+from everbell.services import jobs, projects, skipping, verify
 from everbell.services.skipping import Wish
+
+
+async def verify_ledger(call: Call) -> Response:
+    """Compare the ledger with what the schedules planned, a part at a time."""
+    owner, wanted, place = call.query("project"), call.query("job"), call.typed("cursor")
+    project = await projects.get(call.services, call.actor, owner) if owner is not None else None
+    job = None
+    if wanted is not None:
+        job = await jobs.find(call.services, call.actor, wanted, owner)
+    try:
+        begin = None if place is None else verify.read_place(place)
+    except ValueError:
+        raise ParameterError("cursor can't be read", hint="send next of the last answer") from None
+    asked = verify.Asked(
+        project_id=None if project is None else project.id,
+        job_id=None if job is None else job.id,
+        from_us=call.instant("from"),
+        to_us=call.instant("to"),
+        place=begin,
+    )
+    return answer(shown.verified(await verify.verify(call.services, call.actor, asked)))
 
 
 async def skip_slot(call: Call) -> Response:
@@ -64,7 +86,26 @@ def _skip(name: str, summary: str, handler: Any, body: Any) -> Endpoint:
     )
 
 
+_TIME = {"type": "string", "format": "date-time"}
+_PLACE = {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9]{1,18})?$"}
 LEDGER_ROUTES: tuple[Endpoint, ...] = (
+    Endpoint(
+        method="GET",
+        path="/verify",
+        name="verify",
+        summary="Is every slot accounted for?",
+        handler=verify_ledger,
+        scope="read",
+        query=(
+            Param("job", "Id or uuid of a job; its name together with project."),
+            PROJECT,
+            Param("from", "First slot, ISO 8601 (all that is kept).", _TIME),
+            Param("to", "Last slot, ISO 8601 (some seconds ago).", _TIME),
+            Param("cursor", "next of the answer before.", _PLACE),
+        ),
+        answer=VerifyOut,
+        errors=(404,),
+    ),
     _skip("skip-next", "Skip the next slot", skip_slot, SkipIn),
     _skip("run-instead", "Run instead of the next slot", run_instead, InsteadIn),
 )

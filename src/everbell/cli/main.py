@@ -31,6 +31,7 @@ COMMANDS = {
     "job": ("everbell.cli.job:job", "Create, change, run and list jobs."),
     "run": ("everbell.cli.run:run", "Look at runs: state, output, cancel, retry."),
     "schedule": ("everbell.cli.schedule:schedule", "Explain and check schedules, offline."),
+    "verify": ("everbell.cli.verify:verify", "Is every slot accounted for?"),
     "project": ("everbell.cli.project:project", "Projects, the namespaces of jobs."),
     "hold": ("everbell.cli.hold:hold", "Stop new runs, and let them go on."),
     "limit": ("everbell.cli.limit:limit", "How many runs jobs may share."),

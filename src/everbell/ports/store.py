@@ -56,20 +56,24 @@ class NewJob(Record, frozen=True):
 
 
 class Page(Record, frozen=True):
-    """Which part of a list. ``after`` is the id after which to go on (jobs, projects)."""
+    """Which part of a list."""
 
     limit: int = 50
     offset: int = 0
 
 
 class JobFilter(Record, frozen=True):
-    """``project_ids`` None = every project, empty = none. ``search``: part of a name, any case."""
+    """``project_ids`` None = every project, empty = none. ``search``: part of a name, any case.
+
+    ``after``: only jobs with a greater id.
+    """
 
     project_ids: tuple[int, ...] | None = None
     search: str = ""
     name: str | None = None
     enabled: bool | None = None
     parked: bool | None = None
+    after: int = 0
 
 
 class RunFilter(Record, frozen=True):

@@ -314,6 +314,7 @@ def _drop_holds(data: Data, scope: str, target_id: int) -> None:
 def _matches(job: Job, where: JobFilter) -> bool:
     return (
         (where.project_ids is None or job.project_id in where.project_ids)
+        and job.id > where.after
         and where.search.casefold() in job.name.casefold()
         and (where.name is None or job.name == where.name)
         and (where.enabled is None or job.enabled == where.enabled)

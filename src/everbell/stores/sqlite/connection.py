@@ -58,6 +58,44 @@ def open_reader(path: str, *, busy_timeout_s: float) -> apsw.Connection:
     return db
 
 
+def open_still(path: str) -> apsw.Connection:
+    """Open a file that only is looked at, such as a backup; nothing beside it is made or changed.
+
+    A file of an older schema is copied into memory and brought up to date there. Raises
+    StoreUnavailable, StoreCorrupt.
+    """
+    if not Path(path).is_file():
+        message = f"no file {path}"
+        raise StoreUnavailable(message, hint="name a database of Everbell, or a backup of one")
+    # Without a log beside it nobody writes; with one, its content belongs to the database.
+    live = Path(f"{path}-wal").exists()
+    uri = f"{Path(path).absolute().as_uri()}?{'mode=ro' if live else 'immutable=1'}"
+    with translated(path):
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        db = apsw.Connection(uri, flags=flags, statementcachesize=200)
+        try:
+            _check_header(db, path)
+            if db.pragma("application_id") != APPLICATION_ID:
+                message = f"{path} is no database of Everbell"
+                raise StoreCorrupt(message, hint="name a database of Everbell, or a backup")
+            if db.pragma("user_version") < migrations()[-1][0]:
+                db = _newer_copy(db)
+            db.execute("PRAGMA query_only = ON")
+        except BaseException:
+            db.close()
+            raise
+    return db
+
+
+def _newer_copy(old: apsw.Connection) -> apsw.Connection:
+    new = apsw.Connection(":memory:")
+    with new.backup("main", old, "main") as copying:
+        copying.step()
+    old.close()
+    migrate(new)
+    return new
+
+
 def _check_directory(path: str) -> None:
     if path == ":memory:":
         return

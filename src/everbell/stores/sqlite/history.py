@@ -141,3 +141,16 @@ def purge(sql: apsw.Cursor, before_us: int, limit: int) -> int:
         (before_us, limit),
     )
     return len(found)
+
+
+def last_seen_us(sql: apsw.Cursor) -> int:
+    """Return the newest instant that anything in the file was done at."""
+    return int(
+        sql.execute(
+            "SELECT max(coalesce((SELECT max(heartbeat_us) FROM nodes), 0),"
+            " coalesce((SELECT max(updated_us) FROM jobs), 0),"
+            " coalesce((SELECT max(max(coalesce(claimed_us, 0), coalesce(finished_us, 0)))"
+            " FROM (SELECT claimed_us, finished_us FROM runs ORDER BY slot_us DESC LIMIT 1000)),"
+            " 0))"
+        ).get
+    )

@@ -115,6 +115,9 @@ def list_jobs(sql: apsw.Cursor, where: JobFilter, page: Page) -> tuple[list[Job]
     if where.enabled is not None:
         terms.append("enabled = ?")
         values.append(where.enabled)
+    if where.after:
+        terms.append("id > ?")
+        values.append(where.after)
     if where.parked is not None:
         terms.append("(parked <> '') = ?")
         values.append(where.parked)

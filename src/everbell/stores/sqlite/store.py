@@ -32,7 +32,7 @@ from everbell.ports.store import (
 )
 from everbell.stores.sqlite import audit, claims, cluster, history, ledger, limits, projects
 from everbell.stores.sqlite import jobs as catalog
-from everbell.stores.sqlite.connection import open_reader, open_writer
+from everbell.stores.sqlite.connection import open_reader, open_still, open_writer
 from everbell.stores.sqlite.worker import Transaction, Worker
 
 T = TypeVar("T")
@@ -107,6 +107,18 @@ class SqliteStore:
             Worker(Transaction(db, name, write=True), "everbell-sqlite-writer", group=True),
             Worker(Transaction(reader, name, write=False), "everbell-sqlite-reader", group=False),
         )
+
+    @classmethod
+    async def open_still(cls, path: str | Path) -> SqliteStore:
+        """Open a backup, or another file, only to look at it. Raises what ``open`` raises."""
+        name = str(path)
+        db = await asyncio.get_running_loop().run_in_executor(None, open_still, name)
+        only = _Inline(Transaction(db, name, write=False))
+        return cls(only, only)
+
+    async def last_seen_us(self) -> int:
+        """Return the newest instant (us) that the file knows of: until then it tells."""
+        return await self._read(history.last_seen_us)
 
     async def close(self) -> None:
         """Finish what waits, then close the file. May be called twice."""

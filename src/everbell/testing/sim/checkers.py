@@ -8,13 +8,12 @@ from itertools import pairwise
 
 import msgspec
 
-from everbell.domain.job import US, Job, JobVersion, compile_schedule
+from everbell.domain.account import Account, periods_of
+from everbell.domain.job import US, Job
 from everbell.domain.run import FINAL, Run, RunKey
 from everbell.testing.sim.history import End, Fault, History, Op, Start
 
 PLANNED = frozenset({"schedule", "catch_up"})
-SLACK_US = 100_000
-"""The clocks of the nodes differ by less than this."""
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,63 +64,37 @@ def every_slot_accounted(history: History) -> Iterator[Violation]:
         if not row.key.trigger_id:
             rows[row.key.job_id].append(row)
     for job in history.jobs:
-        expected = _expected(job.uuid, job.created_us, history, job.id)
-        yield from _compare(job, expected, rows[job.id], history.versions[job.id])
+        yield from _account(job, history, rows[job.id])
 
 
-def _expected(uuid: str, created_us: int, history: History, job_id: int) -> dict[int, bool]:
-    """Return slots; True = must have a row, False = may (near a change of version)."""
-    versions = history.versions[job_id]
-    changes = [one for one in history.changes if one.job_id == job_id]
-    slots: dict[int, bool] = {}
-    for index, version in enumerate(versions):
-        if not version.enabled:
-            continue
-        last = index + 1 == len(versions)
-        until = history.end_wall_us if last else versions[index + 1].since_us
-        # The clock may have been set back between: then more slots were decided than it shows.
-        reach = [until, *(one.highest_us for one in changes if one.version == version.version)]
-        for slot in _slots(version, uuid, created_us, max(reach) + history.look_ahead_us):
-            must = version.since_us < slot <= until - (history.look_ahead_us if last else 0)
-            slots[slot] = slots.get(slot, False) or must
+ALL = 1 << 62
+_KINDS = {
+    "gap": "unaccounted",
+    "no_slot": "phantom",
+    "wrong_count": "wrong count",
+    "double": "double account",
+}
+
+
+def _account(job: Job, history: History, rows: list[Run]) -> Iterator[Violation]:
+    """Judge by the account that ``everbell verify`` gives, knowing also where clocks had been."""
+    versions = history.versions[job.id]
+    changes = [one for one in history.changes if one.job_id == job.id]
+    highest: dict[int, int] = {}
     for one in changes:
-        # What a clock that was set back had passed already is not judged.
-        slots.update({slot: False for slot in slots if one.now_us < slot <= one.highest_us})
-    return slots
-
-
-def _slots(version: JobVersion, uuid: str, created_us: int, until_us: int) -> list[int]:
-    schedule = compile_schedule(version.definition, uuid, created_us)
-    if schedule is None:
-        return []
-    return schedule.slots_us(version.since_us - SLACK_US, 1_000_000, until_us + SLACK_US)
-
-
-def _compare(
-    job: Job, expected: dict[int, bool], rows: list[Run], versions: list[JobVersion]
-) -> Iterator[Violation]:
-    covered: set[int] = set()
-    for row in rows:
-        until = row.until_us if row.until_us is not None else row.key.slot_us
-        inside = [slot for slot in expected if row.key.slot_us <= slot <= until]
-        if row.count > 1:
-            # A range counts the slots of the version that it was decided under.
-            [version] = [one for one in versions if one.version == row.version]
-            schedule = compile_schedule(version.definition, job.uuid, job.created_us)
-            assert schedule is not None
-            own = set(schedule.slots_us(row.key.slot_us - 1, row.count + 1, until))
-            inside = [slot for slot in inside if slot in own]
-        if row.key.slot_us not in expected:
-            detail = f"{row.id} ({row.state}, {row.reason}) is of no slot"
-            yield Violation(promise="2", kind="phantom", detail=detail)
-        must = [slot for slot in inside if expected[slot]]
-        if not len(must) <= row.count <= len(inside):
-            detail = f"{row.id} counts {row.count}, the schedule has {len(inside)}"
-            yield Violation(promise="2", kind="wrong count", detail=detail)
-        covered.update(inside)
-    for slot in sorted(expected):
-        if expected[slot] and slot not in covered:
-            yield Violation(promise="2", kind="unaccounted", detail=f"job {job.id} slot {slot}")
+        highest[one.version] = max(one.highest_us, highest.get(one.version, 0))
+    periods = periods_of(versions, history.end_wall_us, history.look_ahead_us, highest)
+    # What a clock that was set back had passed already is not judged.
+    twice = [(one.now_us, one.highest_us) for one in changes]
+    account = Account(job, versions, periods, twice=twice)
+    ordered = sorted(rows, key=lambda row: row.key)
+    found = [*account.page(account.slots(-ALL, ALL, ALL), ordered), *account.end()]
+    assert not account.in_range
+    assert not account.unreadable
+    for it in found:
+        what = it.run or f"job {job.id}"
+        detail = f"{what} {it.first_us}..{it.last_us} ({it.count}): {it.detail}"
+        yield Violation(promise="2", kind=_KINDS[it.kind], detail=detail)
 
 
 def fenced(history: History) -> Iterator[Violation]:
