@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
 
 from aiohttp.abc import AbstractResolver
 from yarl import URL
@@ -25,6 +27,16 @@ from everbell.ports.executor import Assignment, OutputSink
 
 BODY_LIMIT = 64 * 1024
 """Bytes of an answer that are kept; the rest is not read."""
+
+
+class _Said(NamedTuple):
+    """An action, as something that can be looked up."""
+
+    url: str
+    method: str
+    headers: tuple[tuple[str, str], ...]
+    success: tuple[str, ...]
+    batch: bool
 
 
 class HttpExecutor:
@@ -52,6 +64,8 @@ class HttpExecutor:
         except ValueError as error:
             message = f"callbacks.allow holds no network: {error}"
             raise ConfigError(message, hint="write networks like 10.0.0.0/8") from None
+        # What an action alone tells is read once: jobs fire the same one again and again.
+        self._judged = lru_cache(maxsize=4096)(self._judge)
         self._exchange = Exchange(callbacks, clock, self._policy, resolver)
         self._batcher = Batcher(callbacks, clock, self._exchange, user_agent)
 
@@ -100,12 +114,20 @@ class HttpExecutor:
     def _read(self, action: Action) -> tuple[HttpAction, URL, Callable[[int], bool]]:
         if not isinstance(action, HttpAction):
             raise Bug(f"an HTTP executor was given {type(action).__name__}")
-        target = parse_target(action.url)
-        callback.check_headers(action.headers)
-        callback.check_batch(action)
-        is_success = callback.success_test(action.success)
-        check_literal(target, self._policy)
+        headers = tuple(action.headers.items())
+        target, is_success = self._judged(
+            _Said(action.url, action.method, headers, action.success, action.batch)
+        )
         return action, target, is_success
+
+    def _judge(self, said: _Said) -> tuple[URL, Callable[[int], bool]]:
+        target = parse_target(said.url)
+        callback.check_headers(dict(said.headers))
+        if said.batch:
+            callback.check_batch(said.method)
+        is_success = callback.success_test(said.success)
+        check_literal(target, self._policy)
+        return target, is_success
 
     def _sealer(self, work: Assignment, action: HttpAction) -> Callable[[], Sealed]:
         body = callback.body_of(work) if action.method in callback.METHODS_WITH_BODY else None

@@ -186,9 +186,9 @@ class Exchange:
 
 
 async def _copy_body(response: aiohttp.ClientResponse, sink: OutputSink, limit: int) -> None:
-    left = limit
-    while left > 0:
-        data = await response.content.read(left)
+    left, content = limit, response.content
+    while left > 0 and not content.at_eof():
+        data = await content.read(left)
         if not data:
             return
         sink.write("out", data)

@@ -110,7 +110,7 @@ async def test_chunks_by_number(server):
     async with executor(batch_max=4) as http:
         await together(http, [work(action, number) for number in range(10)])
     assert sorted(len(ids(seen)) for seen in server.seen) == [2, 4, 4]
-    assert sorted(sum((ids(seen) for seen in server.seen), [])) == [
+    assert sorted(one for seen in server.seen for one in ids(seen)) == [
         f"{number}-{SLOT_US}" for number in range(10)
     ]
 
