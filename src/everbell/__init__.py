@@ -10,16 +10,46 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from everbell.domain.errors import EverbellError, ScheduleError
     from everbell.domain.schedule import Schedule, parse_schedule
+    from everbell.domain.schedule.builder import at, cron, every, on
+    from everbell.integrations.app import Everbell
+    from everbell.integrations.asgi import EverbellMiddleware
+    from everbell.ports.functions import Context, Skip, context, stopping
 
 __version__ = "0.1.0"
 
-__all__ = ["EverbellError", "Schedule", "ScheduleError", "__version__", "parse_schedule"]
+__all__ = [
+    "Context",
+    "Everbell",
+    "EverbellError",
+    "EverbellMiddleware",
+    "Schedule",
+    "ScheduleError",
+    "Skip",
+    "__version__",
+    "at",
+    "context",
+    "cron",
+    "every",
+    "on",
+    "parse_schedule",
+    "stopping",
+]
 
 _HOMES = {
     "EverbellError": "everbell.domain.errors",
     "ScheduleError": "everbell.domain.errors",
     "Schedule": "everbell.domain.schedule",
     "parse_schedule": "everbell.domain.schedule",
+    "at": "everbell.domain.schedule.builder",
+    "cron": "everbell.domain.schedule.builder",
+    "every": "everbell.domain.schedule.builder",
+    "on": "everbell.domain.schedule.builder",
+    "Everbell": "everbell.integrations.app",
+    "EverbellMiddleware": "everbell.integrations.asgi",
+    "Context": "everbell.ports.functions",
+    "Skip": "everbell.ports.functions",
+    "context": "everbell.ports.functions",
+    "stopping": "everbell.ports.functions",
 }
 
 

@@ -9,9 +9,10 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import uvicorn
 import uvloop
@@ -20,13 +21,21 @@ from everbell import __version__
 from everbell.api.app import create_app
 from everbell.config.loader import Loaded
 from everbell.config.schema import Settings
-from everbell.config.secrets import Secrets
-from everbell.domain.errors import ConfigError, EverbellError
+from everbell.config.secrets import (
+    Secrets,
+    create_secrets,
+    load_secrets,
+    new_secret_key,
+    require_secrets,
+)
+from everbell.domain.errors import ConfigError, ConflictError, EverbellError
 from everbell.domain.secrets import key_check
 from everbell.engine.heartbeat import Identity
 from everbell.engine.node import NodeEngine, World
 from everbell.executors.output import BoundedSink
 from everbell.executors.registry import build_executors
+from everbell.ports.functions import Functions
+from everbell.services import run_input
 from everbell.services.context import Services
 from everbell.stores.memory import MemoryStore
 from everbell.stores.sqlite import SqliteStore
@@ -44,6 +53,21 @@ log = logging.getLogger(__name__)
 
 DRAIN_S = 3
 """Seconds that open API requests (followed logs) have when the server stops."""
+
+
+class Program(NamedTuple):
+    """Code that a node runs: its functions, and what is to be done before the node starts."""
+
+    functions: Functions
+    prepare: Callable[[Services], Awaitable[None]]
+
+
+class Embedded(NamedTuple):
+    """A node inside of another program, and its API, which nothing listens for."""
+
+    engine: NodeEngine
+    services: Services
+    api: ASGIApp
 
 
 async def open_store(settings: Settings, directory: str | Path) -> Store:
@@ -131,16 +155,65 @@ async def open_still(path: str | Path, settings: Settings) -> AsyncIterator[ASGI
         await store.close()
 
 
-def run_node(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None]) -> int:
+@contextlib.asynccontextmanager
+async def embedded(loaded: Loaded, secrets: Secrets, program: Program) -> AsyncIterator[Embedded]:
+    """Run a node in this loop, with no listener and no signal handler, until the block ends."""
+    store = await _open_checked(loaded, secrets)
+    try:
+        engine, app, services = _assemble(loaded.settings, secrets, store, "", program)
+        await program.prepare(services)
+        await engine.start()
+        try:
+            yield Embedded(engine, services, app)
+        finally:
+            await engine.stop()
+    finally:
+        await store.close()
+
+
+def run_embedded(main: Coroutine[Any, Any, int]) -> int:
+    """Run a program on the fast loop if it is there, else on asyncio's."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)
+
+
+def ready_secrets(directory: str | Path, database_url: str) -> Secrets:
+    """Return the secrets of a directory; make them for a new database.
+
+    Several processes may do so at once: the first wins. Raises ConfigError if the database is
+    there and its secrets are not.
+    """
+    if database_url == "memory:":
+        return Secrets(secret_key=new_secret_key(SystemEntropy().token_bytes(32)))
+    database = Path(directory) / database_url.partition(":///")[2]
+    # In this order: whoever makes both makes the secrets first.
+    known = database.exists()
+    found = load_secrets(directory, os.environ)
+    if found is not None or known:
+        return found or require_secrets(directory, os.environ, database)
+    fresh = Secrets(secret_key=new_secret_key(SystemEntropy().token_bytes(32)))
+    with contextlib.suppress(ConflictError):
+        create_secrets(directory, fresh)
+    return require_secrets(directory, os.environ)
+
+
+def run_node(
+    loaded: Loaded,
+    secrets: Secrets,
+    ready: Callable[[str], None],
+    program: Program | None = None,
+) -> int:
     """Run a node until it is told to stop; return the exit code.
 
     ``ready`` is called with the address once API and engine are up.
     """
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(loaded, secrets, ready))
+        return runner.run(_serve(loaded, secrets, ready, program))
 
 
-async def _serve(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None]) -> int:
+async def _serve(
+    loaded: Loaded, secrets: Secrets, ready: Callable[[str], None], program: Program | None
+) -> int:
     settings = loaded.settings
     stop, supervisor = asyncio.Event(), Supervisor(os.environ)
     # Before anything is opened: from here on a signal ends the node in good order.
@@ -150,7 +223,9 @@ async def _serve(loaded: Loaded, secrets: Secrets, ready: Callable[[str], None])
     address = f"{settings.server.protocol}://{host}:{port}"
     store = await _open_checked(loaded, secrets)
     try:
-        engine, app = _assemble(settings, secrets, store, address)
+        engine, app, services = _assemble(settings, secrets, store, address, program)
+        if program is not None:
+            await program.prepare(services)
         await engine.start()
         try:
 
@@ -193,10 +268,12 @@ def _server_log_level(settings: Settings) -> int:
 
 
 def _assemble(
-    settings: Settings, secrets: Secrets, store: Store, address: str
-) -> tuple[NodeEngine, ASGIApp]:
+    settings: Settings, secrets: Secrets, store: Store, address: str, program: Program | None
+) -> tuple[NodeEngine, ASGIApp, Services]:
     clock, entropy = SystemClock(), SystemEntropy()
-    executors = build_executors(settings, clock, __version__)
+    functions = program.functions if program is not None else None
+    inputs = partial(run_input.read, store)
+    executors = build_executors(settings, clock, __version__, functions, inputs)
     world = World(
         store=store,
         clock=clock,
@@ -216,7 +293,7 @@ def _assemble(
         checks={kind: executor.check for kind, executor in executors.items()},
         hints=engine,
     )
-    return engine, create_app(services, ready=lambda: _unready(engine))
+    return engine, create_app(services, ready=lambda: _unready(engine)), services
 
 
 def _unready(engine: NodeEngine) -> str:
@@ -228,7 +305,7 @@ def _unready(engine: NodeEngine) -> str:
 def _identity(settings: Settings, address: str) -> Identity:
     host = socket.gethostname()
     return Identity(
-        name=settings.node.name or f"{host}:{address.rpartition(':')[2]}",
+        name=settings.node.name or f"{host}:{address.rpartition(':')[2] or os.getpid()}",
         host=host,
         pid=os.getpid(),
         version=__version__,

@@ -1,0 +1,1 @@
+"""Everbell inside of Python programs: jobs declared in code, a node in a program's own loop."""
