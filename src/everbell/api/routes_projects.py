@@ -86,9 +86,13 @@ async def get_project(call: Call) -> Response:
 async def put_project(call: Call) -> Response:
     """Replace name and description."""
     given = await call.body(ProjectIn)
-    await _expect(call)
     changed = await projects.change(
-        call.services, call.actor, call.key, name=given.name, description=given.description
+        call.services,
+        call.actor,
+        call.key,
+        name=given.name,
+        description=given.description,
+        expected_us=await _expected(call),
     )
     return _shown(changed, call)
 
@@ -96,17 +100,20 @@ async def put_project(call: Call) -> Response:
 async def patch_project(call: Call) -> Response:
     """Change name or description."""
     given = await call.body(ProjectPatch)
-    await _expect(call)
     changed = await projects.change(
-        call.services, call.actor, call.key, name=given.name, description=given.description
+        call.services,
+        call.actor,
+        call.key,
+        name=given.name,
+        description=given.description,
+        expected_us=await _expected(call),
     )
     return _shown(changed, call)
 
 
 async def delete_project(call: Call) -> Response:
     """Delete an empty project."""
-    await _expect(call)
-    await projects.delete(call.services, call.actor, call.key)
+    await projects.delete(call.services, call.actor, call.key, await _expected(call))
     return no_content()
 
 
@@ -118,16 +125,17 @@ def _tag(it: Project) -> str:
     return '"' + hashlib.sha256(msgspec.json.encode(it)).hexdigest()[:16] + '"'
 
 
-async def _expect(call: Call) -> None:
-    """Compare If-Match with the project. Raises VersionMismatch."""
+async def _expected(call: Call) -> int | None:
+    """Return when the project that If-Match names was changed last. Raises VersionMismatch."""
     tag = tag_of(call.request)
     if tag is None:
-        return
+        return None
     it = await projects.get(call.services, call.actor, call.key)
     if f'"{tag}"' != _tag(it):
         raise VersionMismatch(
             f"project {it.id} is not what it was", hint="read it again, then repeat the change"
         )
+    return it.updated_us
 
 
 async def create_credential(call: Call) -> Response:

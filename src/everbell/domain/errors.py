@@ -181,3 +181,11 @@ class Bug(EverbellError):
     """A broken promise inside Everbell: the node stops loudly."""
 
     code = "bug"
+
+
+def too_many_jobs(count: int, most: int) -> LimitError:
+    """Return the error of jobs that a project has no room for."""
+    return LimitError(
+        f"a project would have {count} jobs",
+        hint=f"at most {most} (setting api.max_jobs); delete some, or use another project",
+    )

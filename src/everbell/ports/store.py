@@ -101,7 +101,9 @@ class DefinitionStore(Protocol):
     """Projects, credentials, jobs and holds.
 
     - Names of projects are unique; names of jobs are unique inside a project: ConflictError.
-    - ``add_jobs`` is all or nothing.
+    - ``add_jobs`` is all or nothing; LimitError if a project would have more than ``most`` jobs.
+    - ``change_project``, ``delete_project`` and ``delete_job`` with an expected ``updated_us`` or
+      version are compare-and-set: StoreConflict if it is not the one stored.
     - ``change_job`` is a compare-and-set on ``version``: StoreConflict if it is not the one given.
       It bumps the version, records a JobVersion and sets the cursor.
     - ``change_job`` writes the marks of ``left_behind`` under the version that it replaces, if
@@ -141,11 +143,11 @@ class DefinitionStore(Protocol):
         """Return projects in order of id, and how many there are in all."""
         ...
 
-    async def change_project(self, project: Project) -> Project:
+    async def change_project(self, project: Project, expected_us: int | None = None) -> Project:
         """Store name and description. Raises NotFoundError, ConflictError."""
         ...
 
-    async def delete_project(self, project_id: int) -> None:
+    async def delete_project(self, project_id: int, expected_us: int | None = None) -> None:
         """Delete an empty project. Raises NotFoundError, ConflictError."""
         ...
 
@@ -169,7 +171,9 @@ class DefinitionStore(Protocol):
         """Store hashes, scopes, expiry and ``archived``. Raises NotFoundError."""
         ...
 
-    async def add_jobs(self, jobs: Sequence[NewJob], now_us: int) -> list[Job]:
+    async def add_jobs(
+        self, jobs: Sequence[NewJob], now_us: int, most: int | None = None
+    ) -> list[Job]:
         """Store jobs, all or none, and return them in the order given."""
         ...
 
@@ -195,7 +199,9 @@ class DefinitionStore(Protocol):
         """Store definition, enabled, parked, quarantined, failures and cursor of ``job``."""
         ...
 
-    async def delete_job(self, job_id: int, now_us: int) -> Revoked:
+    async def delete_job(
+        self, job_id: int, now_us: int, expected_version: int | None = None
+    ) -> Revoked:
         """Delete a job and all that belongs to it. Raises NotFoundError."""
         ...
 

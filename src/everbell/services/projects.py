@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import msgspec
 
-from everbell.domain.errors import ConflictError, ForbiddenError, NotFoundError, ValidationError
+from everbell.domain.errors import (
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    StoreConflict,
+    ValidationError,
+)
 from everbell.domain.records import Project
 from everbell.ports.store import Page
 from everbell.services.audit import noted
-from everbell.services.context import Actor, Services, as_key, missing
+from everbell.services.context import Actor, Services, VersionMismatch, as_key, missing
 from everbell.services.ids import uuid7
 from everbell.services.validate import description_problems, name_problems
 
 DEFAULT_PROJECT = "default"
+TRIES = 5
+"""Times that a change is tried again when somebody was faster."""
 
 
 async def create(
@@ -63,28 +71,49 @@ async def change(
     *,
     name: str | None = None,
     description: str | None = None,
+    expected_us: int | None = None,
 ) -> Project:
-    """Change what is given. Raises NotFoundError, ValidationError, ConflictError."""
-    project = await get(services, actor, key)
-    changed = msgspec.structs.replace(
-        project,
-        name=project.name if name is None else name,
-        description=project.description if description is None else description,
-        updated_us=services.clock.now_us(),
-    )
-    _check(changed.name, changed.description)
-    return await noted(services, actor, "project.change", project).change_project(changed)
+    """Change what is given, perhaps only if the project was last changed at an instant.
+
+    Raises NotFoundError, ValidationError, ConflictError, VersionMismatch.
+    """
+    for _ in range(TRIES):
+        project = await get(services, actor, key)
+        changed = msgspec.structs.replace(
+            project,
+            name=project.name if name is None else name,
+            description=project.description if description is None else description,
+            # Strictly later: it is what tells this state of the project from the one before.
+            updated_us=max(services.clock.now_us(), project.updated_us + 1),
+        )
+        _check(changed.name, changed.description)
+        store = noted(services, actor, "project.change", project)
+        known_us = project.updated_us if expected_us is None else expected_us
+        try:
+            return await store.change_project(changed, known_us)
+        except StoreConflict as error:
+            if expected_us is not None:
+                raise VersionMismatch(error.message, hint=error.hint) from error
+    raise ConflictError(f"project {str(key)[:80]!r} keeps changing", hint="try again")
 
 
-async def delete(services: Services, actor: Actor, key: int | str) -> None:
-    """Delete an empty project. Raises NotFoundError, ForbiddenError, ConflictError."""
+async def delete(
+    services: Services, actor: Actor, key: int | str, expected_us: int | None = None
+) -> None:
+    """Delete an empty project.
+
+    Raises NotFoundError, ForbiddenError, ConflictError, VersionMismatch.
+    """
     project = await get(services, actor, key)
     if actor.project_id is not None:
         raise ForbiddenError("a credential bound to one project can't delete it")
     store = noted(
         services, actor, "project.delete", project, target=project.id, project_id=project.id
     )
-    await store.delete_project(project.id)
+    try:
+        await store.delete_project(project.id, expected_us)
+    except StoreConflict as error:
+        raise VersionMismatch(error.message, hint=error.hint) from error
 
 
 async def default(services: Services, actor: Actor) -> Project:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
@@ -9,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from everbell.domain.decision import LeftBehind
-from everbell.domain.errors import ConflictError, StoreConflict
+from everbell.domain.errors import ConflictError, StoreConflict, too_many_jobs
 from everbell.domain.job import Job, JobVersion
 from everbell.domain.records import Credential, Hold, Project
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
@@ -50,12 +51,13 @@ class MemoryDefinitions(MemoryLimits):
         found = [it for it in self._data.projects.values() if ids is None or it.id in ids]
         return found[page.offset :][: page.limit], len(found)
 
-    async def change_project(self, project: Project) -> Project:
+    async def change_project(self, project: Project, expected_us: int | None = None) -> Project:
         """See DefinitionStore."""
         projects = self._data.projects
         old = projects.get(project.id)
         if old is None:
             raise missing("project", project.id)
+        _check_unchanged(old, expected_us)
         if any(it.name == project.name and it.id != project.id for it in projects.values()):
             raise _taken("project", project.name)
         projects[old.id] = replace(
@@ -66,9 +68,11 @@ class MemoryDefinitions(MemoryLimits):
         )
         return projects[old.id]
 
-    async def delete_project(self, project_id: int) -> None:
+    async def delete_project(self, project_id: int, expected_us: int | None = None) -> None:
         """See DefinitionStore."""
         data = self._data
+        if project_id in data.projects:
+            _check_unchanged(data.projects[project_id], expected_us)
         if any(job.project_id == project_id for job in data.jobs.values()):
             message = "the project still has jobs"
             raise ConflictError(message, hint="delete its jobs first")
@@ -127,9 +131,17 @@ class MemoryDefinitions(MemoryLimits):
         self._data.credentials[old.id] = changed
         return changed
 
-    async def add_jobs(self, jobs: Sequence[NewJob], now_us: int) -> list[Job]:
+    async def add_jobs(
+        self, jobs: Sequence[NewJob], now_us: int, most: int | None = None
+    ) -> list[Job]:
         """See DefinitionStore."""
         data = self._data
+        if most is not None:
+            counts = Counter(job.project_id for job in data.jobs.values())
+            counts.update(new.project_id for new in jobs)
+            for new in jobs:
+                if counts[new.project_id] > most:
+                    raise too_many_jobs(counts[new.project_id], most)
         names = {(job.project_id, job.name) for job in data.jobs.values()}
         uuids = {job.uuid for job in data.jobs.values()}
         for new in jobs:
@@ -233,12 +245,18 @@ class MemoryDefinitions(MemoryLimits):
             data.skip_if_disabled(run, changed, now_us)
         return changed, Revoked(keys=keys)
 
-    async def delete_job(self, job_id: int, now_us: int) -> Revoked:
+    async def delete_job(
+        self, job_id: int, now_us: int, expected_version: int | None = None
+    ) -> Revoked:
         """See DefinitionStore."""
         data = self._data
         data.withdrawals += 1
         if job_id not in data.jobs:
             raise missing("job", job_id)
+        version = data.jobs[job_id].version
+        if expected_version is not None and version != expected_version:
+            message = f"job {job_id} is at version {version}, not {expected_version}"
+            raise StoreConflict(message, hint="read the job again and repeat the change")
         runs = list(data.of_job(job_id).values())
         for run in runs:
             data.forget(run.key)
@@ -303,6 +321,12 @@ class MemoryDefinitions(MemoryLimits):
 
 def _taken(kind: str, name: str) -> ConflictError:
     return ConflictError(f"there is a {kind} {name!r} already", hint="choose another name")
+
+
+def _check_unchanged(project: Project, expected_us: int | None) -> None:
+    if expected_us is not None and project.updated_us != expected_us:
+        message = f"project {project.id} was changed meanwhile"
+        raise StoreConflict(message, hint="read the project again and repeat the change")
 
 
 def _drop_holds(data: Data, scope: str, target_id: int) -> None:

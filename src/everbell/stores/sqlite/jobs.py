@@ -8,7 +8,7 @@ from typing import Any, Literal
 import apsw
 
 from everbell.domain.decision import LeftBehind
-from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict
+from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict, too_many_jobs
 from everbell.domain.job import Definition, Job, JobVersion
 from everbell.domain.notice import NOTICE_US
 from everbell.domain.records import Hold
@@ -37,9 +37,14 @@ def _max_active(definition: Definition) -> int | None:
     return None if definition.overlap == "allow" else definition.max_running
 
 
-def add_jobs(sql: apsw.Cursor, jobs: Sequence[NewJob], now_us: int) -> list[Job]:
+def add_jobs(sql: apsw.Cursor, jobs: Sequence[NewJob], now_us: int, most: int | None) -> list[Job]:
     """See DefinitionStore.add_jobs."""
-    return [get_job(sql, _add_job(sql, job, now_us)) for job in jobs]
+    added = [get_job(sql, _add_job(sql, job, now_us)) for job in jobs]
+    for owner in {job.project_id for job in jobs} if most is not None else ():
+        count = sql.execute("SELECT count(*) FROM jobs WHERE project_id = ?", (owner,)).get
+        if most is not None and count > most:
+            raise too_many_jobs(count, most)
+    return added
 
 
 def _add_job(sql: apsw.Cursor, job: NewJob, now_us: int) -> int:
@@ -237,8 +242,14 @@ def _withdraw(sql: apsw.Cursor, job_ids: Sequence[int], now_us: int) -> list[Run
     return sorted(keys)
 
 
-def delete_job(sql: apsw.Cursor, job_id: int, now_us: int) -> Revoked:
+def delete_job(sql: apsw.Cursor, job_id: int, now_us: int, expected_version: int | None) -> Revoked:
     """See DefinitionStore.delete_job."""
+    version = sql.execute("SELECT version FROM jobs WHERE id = ?", (job_id,)).get
+    if version is None:
+        raise _no_job(job_id)
+    if expected_version is not None and version != expected_version:
+        message = f"job {job_id} is at version {version}, not {expected_version}"
+        raise StoreConflict(message, hint="read the job again and repeat the change")
     claimed = sql.execute(
         "SELECT slot_us, job_id, trigger_id FROM runs WHERE job_id = ?"
         " AND state IN ('claimed', 'running') AND state = 'claimed' AND due_us > ?",
@@ -248,8 +259,6 @@ def delete_job(sql: apsw.Cursor, job_id: int, now_us: int) -> Revoked:
         sql.execute(f"DELETE FROM {table} WHERE job_id = ?", (job_id,))
     sql.execute("DELETE FROM holds WHERE scope = 'job' AND target_id = ?", (job_id,))
     sql.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-    if not sql.connection.changes():
-        raise _no_job(job_id)
     return Revoked(keys=tuple(sorted(rows.key(row) for row in claimed)))
 
 

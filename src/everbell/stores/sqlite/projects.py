@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import apsw
 
-from everbell.domain.errors import ConflictError, NotFoundError
+from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict
 from everbell.domain.records import Credential, Project
 from everbell.ports.store import Page
 from everbell.stores.sqlite import rows
@@ -89,29 +89,40 @@ def list_projects(
     return [rows.project(row) for row in found], total
 
 
-def change_project(sql: apsw.Cursor, project: Project) -> Project:
+def change_project(sql: apsw.Cursor, project: Project, expected_us: int | None) -> Project:
     """See DefinitionStore.change_project."""
     try:
         row = sql.execute(
-            "UPDATE projects SET name = ?, description = ?, updated_us = ? WHERE id = ?"
-            f" RETURNING {rows.PROJECT}",
-            (project.name, project.description, project.updated_us, project.id),
+            "UPDATE projects SET name = ?1, description = ?2, updated_us = ?3 WHERE id = ?4"
+            f" AND (?5 IS NULL OR updated_us = ?5) RETURNING {rows.PROJECT}",
+            (project.name, project.description, project.updated_us, project.id, expected_us),
         ).fetchone()
     except apsw.ConstraintError as error:
         raise _taken(project.name) from error
     if row is None:
-        raise _no_project(project.id)
+        raise _not_that_project(sql, project.id)
     return rows.project(row)
 
 
-def delete_project(sql: apsw.Cursor, project_id: int) -> None:
+def _not_that_project(sql: apsw.Cursor, project_id: int) -> NotFoundError | StoreConflict:
+    """Say why no row was met: there is none, or it was changed meanwhile."""
+    if sql.execute("SELECT 1 FROM projects WHERE id = ?", (project_id,)).get is None:
+        return _no_project(project_id)
+    message = f"project {project_id} was changed meanwhile"
+    return StoreConflict(message, hint="read the project again and repeat the change")
+
+
+def delete_project(sql: apsw.Cursor, project_id: int, expected_us: int | None) -> None:
     """See DefinitionStore.delete_project."""
     if sql.execute("SELECT 1 FROM jobs WHERE project_id = ? LIMIT 1", (project_id,)).get:
         message = "the project still has jobs"
         raise ConflictError(message, hint="delete its jobs first")
-    sql.execute("DELETE FROM projects WHERE id = ?", (project_id,))
+    sql.execute(
+        "DELETE FROM projects WHERE id = ?1 AND (?2 IS NULL OR updated_us = ?2)",
+        (project_id, expected_us),
+    )
     if not sql.connection.changes():
-        raise _no_project(project_id)
+        raise _not_that_project(sql, project_id)
     sql.execute("DELETE FROM holds WHERE scope = 'project' AND target_id = ?", (project_id,))
     sql.execute("UPDATE credentials SET archived = 1 WHERE project_id = ?", (project_id,))
 

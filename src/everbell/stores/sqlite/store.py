@@ -150,13 +150,13 @@ class SqliteStore:
         """See DefinitionStore."""
         return await self._read(lambda sql: projects.list_projects(sql, ids, page))
 
-    async def change_project(self, project: Project) -> Project:
+    async def change_project(self, project: Project, expected_us: int | None = None) -> Project:
         """See DefinitionStore."""
-        return await self._write(lambda sql: projects.change_project(sql, project))
+        return await self._write(lambda sql: projects.change_project(sql, project, expected_us))
 
-    async def delete_project(self, project_id: int) -> None:
+    async def delete_project(self, project_id: int, expected_us: int | None = None) -> None:
         """See DefinitionStore."""
-        await self._write(lambda sql: projects.delete_project(sql, project_id))
+        await self._write(lambda sql: projects.delete_project(sql, project_id, expected_us))
 
     async def add_credential(self, credential: Credential) -> Credential:
         """See DefinitionStore."""
@@ -178,9 +178,11 @@ class SqliteStore:
         """See DefinitionStore."""
         return await self._write(lambda sql: projects.change_credential(sql, credential))
 
-    async def add_jobs(self, jobs: Sequence[NewJob], now_us: int) -> list[Job]:
+    async def add_jobs(
+        self, jobs: Sequence[NewJob], now_us: int, most: int | None = None
+    ) -> list[Job]:
         """See DefinitionStore."""
-        return await self._write(lambda sql: catalog.add_jobs(sql, jobs, now_us))
+        return await self._write(lambda sql: catalog.add_jobs(sql, jobs, now_us, most))
 
     async def get_job(self, key: int | str) -> Job:
         """See DefinitionStore."""
@@ -206,9 +208,13 @@ class SqliteStore:
             lambda sql: catalog.change_job(sql, job, expected_version, now_us, left_behind)
         )
 
-    async def delete_job(self, job_id: int, now_us: int) -> Revoked:
+    async def delete_job(
+        self, job_id: int, now_us: int, expected_version: int | None = None
+    ) -> Revoked:
         """See DefinitionStore."""
-        return await self._withdraw(lambda sql: catalog.delete_job(sql, job_id, now_us))
+        return await self._withdraw(
+            lambda sql: catalog.delete_job(sql, job_id, now_us, expected_version)
+        )
 
     async def job_versions(self, job_id: int) -> list[JobVersion]:
         """See DefinitionStore."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from everbell.domain.errors import ConflictError, NotFoundError
+from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict
 from everbell.ports.store import Page, Store
 from everbell.testing.contracts.making import (
     NOW,
@@ -66,6 +66,22 @@ class DefinitionsContract:
         assert await store.change_project(replace(new, uuid="no", created_us=1)) == new
         with pytest.raises(NotFoundError):
             await store.change_project(replace(new, id=9))
+
+    async def test_a_project_is_changed_or_deleted_only_as_expected(self, store: Store) -> None:
+        old = await store.add_project(project("a"))
+        new = replace(old, name="n", updated_us=NOW + 1)
+        for again in (store.change_project(new, NOW - 1), store.delete_project(old.id, NOW - 1)):
+            with pytest.raises(StoreConflict):
+                await again
+        assert await store.get_project(old.id) == old
+        assert await store.change_project(new, NOW) == new
+        with pytest.raises(StoreConflict):
+            await store.change_project(new, NOW)
+        for gone in (store.change_project(replace(new, id=9), 1), store.delete_project(9, 1)):
+            with pytest.raises(NotFoundError):
+                await gone
+        await store.delete_project(old.id, NOW + 1)
+        assert await store.list_projects(None, Page()) == ([], 0)
 
     async def test_a_project_that_has_jobs_cannot_be_deleted(self, store: Store) -> None:
         job = await add_job(store)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict
+from everbell.domain.errors import ConflictError, LimitError, NotFoundError, StoreConflict
 from everbell.domain.job import HttpAction, Job, Misfire, Retry, ScriptAction
 from everbell.ports.store import JobFilter, Page, RunFilter, Store
 from everbell.testing.contracts.making import (
@@ -168,6 +168,25 @@ class JobsContract:
         with pytest.raises(NotFoundError):
             await store.enqueue(new_run(job), NOW)
         assert await store.take_queued("n1", NOW, 10) == []
+
+    async def test_a_job_is_deleted_only_at_the_version_expected(self, store: Store) -> None:
+        job = await add_job(store)
+        with pytest.raises(StoreConflict):
+            await store.delete_job(job.id, NOW, job.version + 1)
+        assert await store.get_job(job.id) == job
+        with pytest.raises(NotFoundError):
+            await store.delete_job(99, NOW, 1)
+        await store.delete_job(job.id, NOW, job.version)
+        assert await store.list_jobs(JobFilter(), Page()) == ([], 0)
+
+    async def test_a_project_gets_no_more_jobs_than_said(self, store: Store) -> None:
+        job = await add_job(store)
+        with pytest.raises(LimitError):
+            await store.add_jobs([new_job("b"), new_job("c")], NOW, 2)
+        assert await store.list_jobs(JobFilter(), Page()) == ([job], 1)
+        await store.add_jobs([new_job("b")], NOW, 2)
+        other = await store.add_project(project("other"))
+        await store.add_jobs([new_job("c", other.id)], NOW, 1)
 
     async def test_the_name_of_a_deleted_job_can_be_used_again(self, store: Store) -> None:
         job = await add_job(store)
