@@ -67,3 +67,33 @@ class VerifyOut(Out, frozen=True, kw_only=True, rename={"from_": "from"}):
     explained: int
     findings: tuple[FindingOut, ...]
     next: str | None
+
+
+class SlotToldOut(Out, frozen=True, kw_only=True):
+    """A slot, in UTC and in the job's zone, and what became of it."""
+
+    at: Time
+    local: str
+    words: str
+    run: RunOut | None
+
+
+class WhyOut(Out, frozen=True, kw_only=True):
+    """Why a job ran, or not: ``verdict`` says it, ``facts`` bear on it.
+
+    ``slot`` is the slot at that time, ``before`` and ``after`` are the nearest ones; ``beside``
+    holds runs that were active then; ``version`` is the definition's at that time.
+    """
+
+    job_id: int
+    job: str
+    timezone: str
+    at: Time
+    local: str
+    verdict: str
+    facts: tuple[str, ...]
+    version: int | None
+    slot: SlotToldOut | None
+    before: SlotToldOut | None
+    after: SlotToldOut | None
+    beside: tuple[RunOut, ...]

@@ -1,4 +1,4 @@
-"""The ledger's tools: verify it, and skip slots by hand."""
+"""The ledger's tools: verify it, explain it, and skip slots by hand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from starlette.responses import Response
 
 from everbell.api import ledger_views as shown
 from everbell.api.call import PROJECT, Call, Endpoint, Param, answer, etag, if_match
-from everbell.api.ledger_shapes import InsteadIn, SkipIn, SkippedOut, VerifyOut
+from everbell.api.ledger_shapes import InsteadIn, SkipIn, SkippedOut, VerifyOut, WhyOut
 from everbell.api.problems import ParameterError
 from everbell.api.times import parse_iso
 from everbell.domain.errors import FieldProblem, ValidationError
-from everbell.services import jobs, projects, skipping, verify
+from everbell.services import explain_run, jobs, projects, skipping, verify
 from everbell.services.skipping import Wish
 
 
@@ -35,6 +35,13 @@ async def verify_ledger(call: Call) -> Response:
         place=begin,
     )
     return answer(shown.verified(await verify.verify(call.services, call.actor, asked)))
+
+
+async def why_job(call: Call) -> Response:
+    """Tell why a job ran, or not, at a time."""
+    job = await jobs.find(call.services, call.actor, call.key, call.query("project"))
+    told = await explain_run.why(call.services, job, call.instant("at"))
+    return answer(shown.why(told, job))
 
 
 async def skip_slot(call: Call) -> Response:
@@ -104,6 +111,17 @@ LEDGER_ROUTES: tuple[Endpoint, ...] = (
             Param("cursor", "next of the answer before.", _PLACE),
         ),
         answer=VerifyOut,
+        errors=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/jobs/{id}/why",
+        name="jobs_why",
+        summary="Why did it run, or not?",
+        handler=why_job,
+        scope="read",
+        query=(PROJECT, Param("at", "When, ISO 8601 (the last slot).", _TIME)),
+        answer=WhyOut,
         errors=(404,),
     ),
     _skip("skip-next", "Skip the next slot", skip_slot, SkipIn),

@@ -32,6 +32,7 @@ COMMANDS = {
     "run": ("everbell.cli.run:run", "Look at runs: state, output, cancel, retry."),
     "schedule": ("everbell.cli.schedule:schedule", "Explain and check schedules, offline."),
     "verify": ("everbell.cli.verify:verify", "Is every slot accounted for?"),
+    "why": ("everbell.cli.why:why", "Why did a job run, or not?"),
     "project": ("everbell.cli.project:project", "Projects, the namespaces of jobs."),
     "hold": ("everbell.cli.hold:hold", "Stop new runs, and let them go on."),
     "limit": ("everbell.cli.limit:limit", "How many runs jobs may share."),

@@ -40,6 +40,9 @@ SOON_S = 2.0
 def run_in_words(run: dict[str, Any]) -> dict[str, Any]:
     """Return the run with its trigger, and why it is as it is, in words."""
     reason = str(run.get("reason") or "")
+    word, _, rest = reason.partition(": ")
+    if word == "by_hand" and rest:
+        reason = f"{REASONS[word]}: {rest}"
     why = str(run.get("error") or "") or REASONS.get(reason, reason)
     count = run.get("count") or 1
     if count > 1:
