@@ -39,6 +39,7 @@ from everbell.services import run_input
 from everbell.services.context import Services
 from everbell.stores.memory import MemoryStore
 from everbell.stores.sqlite import SqliteStore
+from everbell.stores.sqlite import backup as sqlite_backup
 from everbell.telemetry.clock import SystemClock, SystemEntropy
 from everbell.telemetry.load import SystemLoad
 from everbell.telemetry.logs import reopen_files
@@ -87,6 +88,19 @@ async def open_store(settings: Settings, directory: str | Path) -> Store:
         synchronous=settings.database.synchronous,
         busy_timeout_s=settings.database.busy_timeout,
     )
+
+
+database_copies = sqlite_backup
+"""Backup and restore of the one engine that keeps a file; for the command line."""
+
+
+def database_file(loaded: Loaded) -> Path:
+    """Return the file that the settings name. Raises ConfigError for a store without one."""
+    scheme, _, rest = loaded.settings.database.url.partition(":///")
+    if scheme != "sqlite":
+        message = f"database.url {loaded.settings.database.url!r} is no file"
+        raise ConfigError(message, hint="only sqlite:///FILE can be backed up and restored")
+    return Path(loaded.directory) / rest
 
 
 async def _open_checked(loaded: Loaded, secrets: Secrets) -> Store:
