@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +21,9 @@ from everbell.config.secrets import permission_note, require_secrets
 @click.option("--host", help="Address to listen on (server.host).")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (server.port).")
 @click.option("--log-level", help="ERROR, WARN, INFO or DEBUG (log.level).")
+@click.option(
+    "--app", "target", metavar="MODULE:NAME", help="Run the jobs of a Python program too."
+)
 @click.option("--init", "prepare", is_flag=True, help="Create first what is missing here.")
 @set_option
 def start(
@@ -25,6 +31,7 @@ def start(
     host: str | None,
     port: int | None,
     log_level: str | None,
+    target: str | None,
     *,
     prepare: bool,
 ) -> int:
@@ -38,6 +45,10 @@ def start(
             at.overrides[f"server.{name}"] = str(value)
     if log_level:
         at.overrides["log.level"] = log_level
+    program = _program(target) if target else None
+    if program is not None:
+        for name, value in program.settings.items():
+            at.overrides.setdefault(name, value)
     if prepare:
         from everbell.cli.init import make_ready
 
@@ -50,7 +61,32 @@ def start(
     from everbell.telemetry.logs import set_up
 
     set_up(loaded.settings.log, loaded.directory)
-    return run_node(loaded, secrets, lambda address: _tell_ready(loaded, address))
+    runs = program.program() if program is not None else None
+    return run_node(loaded, secrets, lambda address: _tell_ready(loaded, address), runs)
+
+
+def _program(target: str) -> Any:
+    """Import ``module:name`` from here. Raises UsageError if that is no program with jobs."""
+    module_name, _, name = target.partition(":")
+    name = name or "app"
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name != module_name.partition(".")[0]:
+            raise
+        hint = "run this where the module is, or install it; the form is module:name"
+        raise UsageError(f"there is no module {module_name!r}", hint=hint) from None
+    found = getattr(module, name, None)
+    if not hasattr(found, "program"):
+        known = [
+            one
+            for one, value in vars(module).items()
+            if hasattr(value, "program") and not isinstance(value, type)
+        ]
+        hint = f"did you mean {module_name}:{known[0]}?" if known else "make one: app = Everbell()"
+        raise UsageError(f"{module_name} has no Everbell object {name!r}", hint=hint)
+    return found
 
 
 def _database(loaded: Loaded) -> Path | None:

@@ -84,16 +84,26 @@ def description_problems(text: str) -> tuple[FieldProblem, ...]:
     return ()
 
 
-def job_problems(services: Services, definition: Definition) -> list[FieldProblem]:
-    """Return all that is wrong with a definition, the schedule apart."""
+def job_problems(
+    services: Services, definition: Definition, stored: Definition | None = None
+) -> list[FieldProblem]:
+    """Return all that is wrong with a definition, the schedule apart.
+
+    An action that is ``stored`` already is not refused: this process may be one that can't perform
+    it (a function of another program), and still change the schedule.
+    """
+    unchanged = () if stored is None else (stored.action, stored.check)
     problems = [*name_problems(definition.name), *description_problems(definition.description)]
     problems += _policies(definition)
     problems += _tags(definition.tags)
+    problems += name_problems(definition.owner, "/owner") if definition.owner else ()
     problems += _data(services, definition)
     problems += _links(definition)
     for pointer, action in (("/action", definition.action), ("/check", definition.check)):
         if action is not None:
-            found = list(action_problems(action)) or _refusals(services, action)
+            found = list(action_problems(action))
+            if not found and action not in unchanged:
+                found = _refusals(services, action)
             problems += [_under(pointer, one) for one in found]
     return problems
 
@@ -220,6 +230,8 @@ def _links(job: Definition) -> Iterator[FieldProblem]:
     for index, then in enumerate(job.then[:MAX_FOLLOWERS]):
         yield from name_problems(then.job, f"/then/{index}/job")
         yield from _range(f"/then/{index}/delay", then.delay_s, 0, 7 * DAY_S)
+        if any((then.job, then.on) == (other.job, other.on) for other in job.then[:index]):
+            yield FieldProblem(f"/then/{index}", "stands twice")
     if len(job.limits) > MAX_LIMITS:
         yield FieldProblem("/limits", f"holds {len(job.limits)}", hint=f"at most {MAX_LIMITS}")
     for index, name in enumerate(job.limits[:MAX_LIMITS]):
