@@ -7,12 +7,13 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 
 from everbell.domain.errors import FieldProblem, RefusedError, ValidationError
-from everbell.executors.surroundings import iso
+from everbell.executors import surroundings
 from everbell.ports.executor import Assignment
 
 METHODS_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -40,6 +41,9 @@ FORBIDDEN_HEADERS = OWN_HEADERS | {
     "upgrade",
 }
 """Headers that a job can't set: ours, and those that steer the connection."""
+
+# Many runs of one instant are told at once.
+iso = lru_cache(maxsize=256)(surroundings.iso)
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x20-\x7e\t]*")

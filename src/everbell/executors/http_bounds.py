@@ -8,7 +8,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-GLANCE_S = 0.01
+GLANCE_S = 0.05
 """Most callbacks are over by then; only those that are not get a watcher of their own."""
 
 

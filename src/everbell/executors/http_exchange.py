@@ -118,7 +118,7 @@ class Exchange:
             response = await self._pool().request(
                 request.method,
                 request.target,
-                data=sealed.body,
+                data=None if sealed.body is None else aiohttp.BytesPayload(sealed.body),
                 headers=sealed.headers,
                 allow_redirects=False,
             )
