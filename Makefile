@@ -62,8 +62,10 @@ fuzz: setup ## fuzz the API for longer: make fuzz EXAMPLES=500 SEED=7
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(SEED) FUZZ_SECONDS=3000 \
 		$(BIN)/python -m pytest $(PYTEST_FLAGS) tests/integration/api/test_fuzz.py
 
-docs: setup ## regenerate the reference pages under docs/
+docs: setup ## regenerate the reference pages under docs/, and what the clients take from them
 	$(BIN)/python scripts/gen_docs.py
+	$(BIN)/python scripts/gen_client.py
+	$(BIN)/python scripts/gen_js_types.py
 
 lock: setup ## write requirements/dev.lock from the environment
 	@sh scripts/lock.sh

@@ -139,6 +139,7 @@ class Shell:
                 "COLUMNS": "200",
                 "NO_COLOR": "1",
                 "EVERBELL_SERVER_PORT": str(ports[0]),
+                "CHECKOUT": str(ROOT),
             },
         )
         os.close(slave)

@@ -41,7 +41,7 @@ def test_every_command_of_a_page_does_what_the_page_says(page: Path, tmp_path: P
     home = tmp_path / "reader"
     home.mkdir()
     shell = Shell(home, free_ports())
-    for named in blocks(page, "python"):
+    for named in blocks(page, "python", "javascript"):
         if named.info:
             (home / named.info).write_text(named.text)
     try:
