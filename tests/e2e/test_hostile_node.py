@@ -110,6 +110,8 @@ def test_above_its_memory_a_node_takes_no_new_work_and_goes_on_below(new_node: M
     wait_for(lambda: state() == "throttled", "the node is throttled")
     waiting = run_now(node, command(node, "small", "true"))
     assert "throttled" in node.cli("node", "list")
+    for shown in (node.cli("node", "list"), node.cli("status")):
+        assert "is above 70 % of node.max_memory (400 MiB)" in shown
     time.sleep(0.6)
     assert get(node, f"/runs/{waiting}")["state"] == "queued"
     assert node.call("GET", "/readyz")[0] == 200

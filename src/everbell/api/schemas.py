@@ -408,6 +408,7 @@ class NodeOut(Out, frozen=True, kw_only=True):
     rss_bytes: int
     cpu_percent: float
     address: str
+    reason: str
 
 
 class AuditOut(Out, frozen=True, kw_only=True):

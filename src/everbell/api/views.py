@@ -279,4 +279,5 @@ def node(it: Node) -> NodeOut:
         rss_bytes=it.rss_bytes,
         cpu_percent=it.cpu_percent,
         address=it.address,
+        reason=it.reason,
     )

@@ -11,6 +11,7 @@ from everbell.cli.output import Column, print_answer, print_json
 COLUMNS: list[Column] = [
     ("NAME", "name"),
     ("STATE", "state"),
+    ("WHY", "reason"),
     ("ADDRESS", "address"),
     ("RUNNING", "running"),
     ("QUEUED", "queued"),
@@ -48,6 +49,8 @@ def status() -> None:
     for one in up:
         load = f"{one['running']}/{one['workers']} running, {one['queued']} queued"
         click.echo(f"  {one['name']}  {one['state']}  {load}  {one['address']}".rstrip())
+        if one.get("reason"):
+            click.echo(f"    takes no new work: {one['reason']}")
     click.echo(f"running  {len(running)}")
     for one in running:
         click.echo(f"  {one['id']}  {one['job']}  since {one['started_at']}")

@@ -158,6 +158,7 @@ class Api(Record, frozen=True):
     rate_burst: Annotated[Positive, doc("Requests at once that a key may make after a pause.")] = (
         5000
     )
+    audit_days: Annotated[Seconds, doc("Days that entries of the audit log are kept.")] = 365.0
     max_followers: Annotated[Positive, doc("Outputs followed at once on a node.")] = 1000
 
 

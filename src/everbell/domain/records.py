@@ -72,7 +72,10 @@ class Hold(Record, frozen=True):
 
 
 class Node(Record, frozen=True):
-    """A process of the cluster. ``id`` is new at every start; ``name`` stays."""
+    """A process of the cluster. ``id`` is new at every start; ``name`` stays.
+
+    ``reason``: why it takes no new work (``throttled``), with the limit.
+    """
 
     id: str
     name: str
@@ -89,3 +92,4 @@ class Node(Record, frozen=True):
     rss_bytes: int
     cpu_percent: float
     address: str = ""
+    reason: str = ""

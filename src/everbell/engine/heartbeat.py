@@ -153,15 +153,17 @@ class Heartbeat(Service):
             rss_bytes=rss,
             cpu_percent=cpu,
             address=self._identity.address,
+            reason=self.throttled,
         )
 
     def _judge(self, rss: int, cpu: float) -> None:
         limits = self._thresholds
         reason = ""
         if limits.max_memory_mb and rss >= MEMORY_SHARE * limits.max_memory_mb * 1024 * 1024:
-            reason = f"memory {rss >> 20} MiB is 70 % of node.max_memory or more"
+            limit = f"70 % of node.max_memory ({limits.max_memory_mb:g} MiB)"
+            reason = f"memory {rss >> 20} MiB is above {limit}"
         elif limits.max_cpu and cpu > limits.max_cpu:
-            reason = f"CPU {cpu:.0f} % is above node.max_cpu"
+            reason = f"CPU {cpu:.0f} % is above node.max_cpu ({limits.max_cpu:g} %)"
         if reason and not self.throttled:
             log.warning("taking no new work: %s", reason)
         elif self.throttled and not reason:

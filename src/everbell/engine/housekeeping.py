@@ -21,6 +21,7 @@ PURGE_MAX = 2000
 LONG_RUN_US = US
 """A run that lasts longer than this is marked as running; shorter ones cost no extra write."""
 DAY_US = 86_400 * US
+HOUR_US = 3600 * US
 
 
 class Recovery(Service):
@@ -117,7 +118,7 @@ class Reporter(Service):
 
 
 class Retention(Service):
-    """Forgets final runs older than the history that is kept, a batch at a time."""
+    """Forgets final runs and audit entries older than is kept, a batch of runs at a time."""
 
     name = "retention"
 
@@ -128,10 +129,14 @@ class Retention(Service):
         store: Store,
         history_days: float,
         period_s: float = 60.0,
+        *,
+        audit_days: float = 365.0,
     ) -> None:
         super().__init__(clock, on_failure)
         self._store = store
         self._history_us = int(history_days * DAY_US)
+        self._audit_us = int(audit_days * DAY_US)
+        self._audit_purged_us = 0
         self._period_s = period_s
 
     async def step(self) -> float:
@@ -139,4 +144,7 @@ class Retention(Service):
         now = self.clock.now_us()
         gone = await self._store.purge(now - self._history_us, PURGE_MAX)
         await self._store.prune_nodes(now - DAY_US)
+        if now - self._audit_purged_us >= HOUR_US:
+            self._audit_purged_us = now
+            await self._store.purge_audit(now - self._audit_us)
         return 0.1 if gone == PURGE_MAX else self._period_s

@@ -92,7 +92,13 @@ class NodeEngine:
         period = max(settings.node.lease / 3, 0.2)
         self.recovery = Recovery(clock, self._fail, store, defaults, period)
         self.reporter = Reporter(clock, self._fail, store, self.execution)
-        self.retention = Retention(clock, self._fail, store, settings.engine.history_days)
+        self.retention = Retention(
+            clock,
+            self._fail,
+            store,
+            settings.engine.history_days,
+            audit_days=settings.api.audit_days,
+        )
         self.holds = HoldEnds(clock, self._fail, store)
         self._wire()
 

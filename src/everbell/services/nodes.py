@@ -18,6 +18,9 @@ async def list_nodes(services: Services) -> list[Node]:
 
 
 def _as_seen(node: Node, now_us: int) -> Node:
+    if node.state == "throttled" and node.lease_until_us >= now_us:
+        return node
+    node = replace(node, reason="")
     if node.state in {"left", "dead"} or node.lease_until_us >= now_us:
         return node
     return replace(node, state="dead", running=0, queued=0)

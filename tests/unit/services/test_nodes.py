@@ -1,5 +1,7 @@
 """What is told of nodes does not wait for another node to look."""
 
+from msgspec.structs import replace
+
 from everbell.config.schema import Settings
 from everbell.domain.records import Node
 from everbell.services.context import Services
@@ -33,6 +35,18 @@ def node(name, state="up"):
         rss_bytes=0,
         cpu_percent=0.0,
     )
+
+
+async def test_a_throttled_node_says_why_for_as_long_as_it_is():
+    store, clock = MemoryStore(), Clock()
+    services = Services(
+        store=store, clock=clock, entropy=None, settings=Settings(), secret_key=b"k" * 32, checks={}
+    )
+    await store.heartbeat(replace(node("a", "throttled"), reason="CPU 99 %"))
+    await store.heartbeat(replace(node("b", "draining"), reason="CPU 99 %"))
+    assert [one.reason for one in await list_nodes(services)] == ["CPU 99 %", ""]
+    clock.us = T0 + 6_000_001
+    assert [one.reason for one in await list_nodes(services)] == ["", ""]
 
 
 async def test_a_node_whose_lease_is_over_is_shown_as_dead():

@@ -14,7 +14,7 @@ def heartbeat(sql: apsw.Cursor, node: Node) -> bool:
     if state in {"dead", "left"}:
         return False
     sql.execute(
-        f"REPLACE INTO nodes ({rows.NODE}) VALUES ({rows.marks(15)})",
+        f"REPLACE INTO nodes ({rows.NODE}) VALUES ({rows.marks(16)})",
         (
             node.id,
             node.name,
@@ -31,6 +31,7 @@ def heartbeat(sql: apsw.Cursor, node: Node) -> bool:
             node.rss_bytes,
             node.cpu_percent,
             node.address,
+            node.reason,
         ),
     )
     return True

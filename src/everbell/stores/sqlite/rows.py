@@ -30,7 +30,7 @@ ATTEMPT = "attempt, token, node, state, started_us, finished_us, code, error"
 HOLD = "id, scope, target_id, reason, who, created_us, until_us, choice"
 NODE = (
     "id, name, host, pid, version, started_us, heartbeat_us, lease_until_us, state, workers,"
-    " running, queued, rss_bytes, cpu_percent, address"
+    " running, queued, rss_bytes, cpu_percent, address, reason"
 )
 
 _decode = msgspec.json.Decoder(Definition).decode
@@ -239,6 +239,7 @@ def node(row: Any) -> Node:
         rss_bytes=row[12],
         cpu_percent=row[13],
         address=row[14],
+        reason=row[15],
     )
 
 

@@ -13,7 +13,7 @@ class ClusterContract:
 
     async def test_a_heartbeat_stores_the_node(self, store: Store) -> None:
         assert await store.heartbeat(node())
-        newer = node(running=9, state="draining", address="127.0.0.1:1")
+        newer = node(running=9, state="draining", address="127.0.0.1:1", reason="CPU")
         assert await store.heartbeat(newer)
         assert await store.list_nodes() == [newer]
 

@@ -1,0 +1,40 @@
+"""What is forgotten, and when."""
+
+from everbell.domain.audit import AuditEntry
+from everbell.engine.housekeeping import DAY_US, Retention
+from everbell.stores.memory import MemoryStore
+from everbell.testing.contracts.making import NOW, project
+
+
+class Clock:
+    us = NOW
+
+    def now_us(self):
+        return self.us
+
+
+def entry(at_us):
+    return AuditEntry(
+        at_us=at_us,
+        who="ana",
+        credential_id=1,
+        address="",
+        request_id="",
+        what="project.create",
+        kind="project",
+        target="",
+        project_id=None,
+        before="",
+    )
+
+
+async def test_audit_entries_are_kept_as_long_as_said():
+    store, clock = MemoryStore(), Clock()
+    await store.audited(entry(NOW - 31 * DAY_US)).add_project(project("a"))
+    await store.audited(entry(NOW - 29 * DAY_US)).add_project(project("b"))
+    retention = Retention(clock, lambda *_: None, store, 1.0, audit_days=30.0)
+    await retention.step()
+    assert [it.at_us for it in await store.list_audit(None, 10)] == [NOW - 29 * DAY_US]
+    clock.us += 2 * DAY_US
+    await retention.step()
+    assert await store.list_audit(None, 10) == []
