@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from functools import lru_cache
 
 _WEBHOOK_CONTEXT = b"everbell/webhook/v1/"
 
@@ -22,6 +23,7 @@ def same_secret(secret_key: bytes, secret: str, stored: str) -> bool:
     return bool(stored) and hmac.compare_digest(hash_secret(secret_key, secret), stored)
 
 
+@lru_cache(maxsize=4096)
 def derive_webhook_secret(secret_key: bytes, project_uuid: str) -> bytes:
     """Return the 32 bytes with which callbacks of a project's jobs are signed."""
     context = _WEBHOOK_CONTEXT + project_uuid.encode()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -34,7 +35,7 @@ from everbell.engine.catalog import Catalog
 from everbell.engine.finisher import Finisher
 from everbell.ports.clock import Clock
 from everbell.ports.executor import Assignment, CaptureSink, Executor
-from everbell.ports.observer import LOG_SUBJECT
+from everbell.ports.observer import LOG_SUBJECT, RunObserver, Trace, Tracer
 from everbell.ports.store import Finish, Finished, NewRun, OutputChunk
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Live:
         "sink",
         "started_us",
         "task",
+        "trace",
     )
 
     def __init__(self, run: Run, sink: CaptureSink) -> None:
@@ -79,12 +81,15 @@ class Live:
         self.marked = False
         self.offset = 0
         self.task: asyncio.Task[None] | None = None
+        self.trace: Trace | None = None
 
 
 class Execution:
     """Runs attempts; the number at once is bounded by ``workers``, the rest waits in order.
 
-    ``again`` takes a run that the store has claimed for another attempt.
+    ``again`` takes a run that the store has claimed for another attempt; ``followed`` is told when
+    the end of a run has queued others.
+    ``busy`` is told when something executes again.
     ``can_start`` False (stopping) or ``may_start`` (the lease) keeps everything waiting.
     """
 
@@ -109,7 +114,11 @@ class Execution:
         self.can_start = True
         self.may_start: Callable[[], bool] = lambda: True
         self.again: Callable[[Run], None] = lambda _: None
+        self.followed: Callable[[], None] = lambda: None
+        self.busy: Callable[[], None] = lambda: None
         self.broken: Callable[[str, BaseException], None] = lambda _name, _error: None
+        self.observer: RunObserver | None = None
+        self.tracer: Tracer | None = None
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -141,7 +150,9 @@ class Execution:
                 continue
             live = Live(run, self._tools.new_sink())
             self.live[run.key] = live
-            self._idle.clear()
+            if self._idle.is_set():
+                self._idle.clear()
+                self.busy()
             live.task = loop.create_task(self._perform(live))
         for run in reversed(behind):
             self._ready[run.key] = run
@@ -218,7 +229,13 @@ class Execution:
         if live.reason != "fenced":
             await self._report(live, outcome, job)
 
+    def _end_trace(self, live: Live, state: str, error: str = "") -> None:
+        if live.trace is not None:
+            live.trace.end(state, error, self._clock.now_us())
+            live.trace = None
+
     def _ended(self, live: Live) -> None:
+        self._end_trace(live, live.reason or "cancelled")
         if self.live.get(live.run.key) is live:
             del self.live[live.run.key]
         if not self.live:
@@ -274,12 +291,15 @@ class Execution:
             webhook_secret=derive_webhook_secret(self._tools.secret_key, project.uuid),
         )
         live.started_us = self._clock.now_us()
+        if self.tracer is not None:
+            live.trace = self.tracer.begin(live.run, job, project, live.started_us)
+            work = msgspec.structs.replace(work, traceparent=live.trace.traceparent)
         if definition.check is not None and wants_check(definition, live.run):
             timeout_s = min(work.timeout_s, CHECK_TIMEOUT_S)
             check = msgspec.structs.replace(work, action=definition.check, timeout_s=timeout_s)
             checked = await self._call(live, check)
             found = read_check(definition.check, checked)
-            if live.cancel.is_set():
+            if not await self._may_go_on(live):
                 return Outcome(state="cancelled")
             if found == "nothing":
                 return Outcome(state="skipped", reason="nothing_to_do", code=checked.code)
@@ -287,6 +307,12 @@ class Execution:
                 said = checked.error or f"it answered {checked.code}"
                 live.sink.write("err", f"the check failed, so the job runs: {said}\n".encode())
         return await self._call(live, work)
+
+    async def _may_go_on(self, live: Live) -> bool:
+        """Wait, after the check, until the lease holds: another node may have the run by now."""
+        while not self.may_start() and not live.cancel.is_set():
+            await self._clock.sleep(READ_PAUSE_S)
+        return not live.cancel.is_set()
 
     async def _call(self, live: Live, work: Assignment) -> Outcome:
         """Have an executor perform an action; whatever happens, there is an outcome."""
@@ -309,6 +335,8 @@ class Execution:
         except Exception as error:  # executor boundary
             log.exception("executor %s raised", tag)
             return Outcome(state="failed", error=f"executor failed: {error!r}")
+        if self.observer is not None:
+            self.observer.called(work.action, outcome)
         return outcome
 
     async def _report(self, live: Live, outcome: Outcome, job: Job | None) -> None:
@@ -322,10 +350,12 @@ class Execution:
             # What is to end is not tried again, however the target took it.
             settlement = msgspec.structs.replace(settlement, next_due_us=None)
         then: tuple[NewRun, ...] = ()
-        if settlement.next_due_us is None and job is not None and job.definition.then:
+        began = live.started_us is not None
+        if settlement.next_due_us is None and began and job is not None and job.definition.then:
             then = await self._followers(live.run, job, settlement.state, now)
             if live.reason == "fenced":
                 return
+        self._end_trace(live, settlement.state, outcome.error)
         self.flush_output(live, last=True)
         finish = Finish(
             run=live.run,
@@ -342,9 +372,11 @@ class Execution:
             park_after=settlement.park_after,
             then=then,
         )
-        self._finisher.finish(finish, self._finished)
+        self._finisher.finish(finish, partial(self._finished, follows=bool(then)))
 
-    def _finished(self, answer: Finished) -> None:
+    def _finished(self, answer: Finished, *, follows: bool = False) -> None:
+        if follows:
+            self.followed()
         if answer.outcome == "stored" and answer.run is not None:
             if answer.run.state == "claimed":
                 self.again(answer.run)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from everbell.domain.run import RunKey
 from everbell.engine.service import Service
 from everbell.ports.clock import Clock
+from everbell.ports.observer import RunObserver
 from everbell.ports.store import Finish, Finished, OutputChunk, RunStore
 
 BATCH_MAX = 1000
@@ -42,6 +43,7 @@ class Finisher(Service):
         self._stored = (0, 0)
         self._waiters: deque[tuple[tuple[int, int], asyncio.Future[None]]] = deque()
         self.stored: Callable[[list[Finished]], None] = lambda _: None
+        self.observer: RunObserver | None = None
 
     def finish(self, finish: Finish, done: Callable[[Finished], None]) -> None:
         """Take the end of an attempt; ``done`` is called when it is durable."""
@@ -81,7 +83,10 @@ class Finisher(Service):
             self._stored = (self._stored[0], self._stored[1] + len(chunks))
         batch = [self._ends[index] for index in range(min(len(self._ends), BATCH_MAX))]
         if batch:
-            answers = await self._store.finish([item.finish for item in batch], self.clock.now_us())
+            finishes = [item.finish for item in batch]
+            answers = await self._store.finish(finishes, self.clock.now_us())
+            if self.observer is not None:
+                self.observer.ended(finishes, answers)
             for item, answer in zip(batch, answers, strict=True):
                 self._ends.popleft()
                 self._release(item.finish.run.key.job_id)

@@ -18,6 +18,7 @@ from everbell.engine.finisher import Finisher
 from everbell.engine.service import Service
 from everbell.engine.timers import Timers
 from everbell.ports.clock import Clock
+from everbell.ports.observer import RunObserver
 from everbell.ports.store import Decided, RunFilter, Store
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 RECONCILE_MAX = 10_000
 SLOTS_A_PASS = 20_000
 """Slots decided before the other services get their turn: a long outage leaves many to mark."""
+PACES = 5
+"""Passes in the time of one look-ahead, at most, while slots follow one another closely."""
 FULL_S = 0.05
 """Pause when the node's own queue is full; a run that ends cuts it short."""
 
@@ -58,6 +61,7 @@ class Firing(Service):
         self.may_claim: Callable[[], bool] = lambda: True
         self.returning: set[RunKey] = set()
         self._one_by_one: set[int] = set()
+        self.observer: RunObserver | None = None
         self._reconcile = False
         self._backlog = False
 
@@ -95,9 +99,9 @@ class Firing(Service):
         if not self._take(node_id, taken):
             return 0.0
         progress, wait_us = await self._decide(node_id, free - len(taken))
-        if progress or len(taken) == self.batch_size:
+        if len(taken) == self.batch_size:
             return 0.0
-        return await self._pause(wait_us)
+        return await self._pause(wait_us, progress=progress)
 
     def _take(self, node_id: str, runs: list[Run]) -> bool:
         """Take claims won as ``node_id``; not if that was declared dead meanwhile."""
@@ -105,19 +109,26 @@ class Firing(Service):
             log.warning("dropped %d claims: the node was declared dead meanwhile", len(runs))
             return False
         self.timers.add(runs)
+        if self.observer is not None:
+            self.observer.claimed(runs)
         return True
 
     def _free(self) -> int:
         return self.max_queue - len(self.timers) - len(self.execution)
 
-    async def _pause(self, wait_us: int | None) -> float:
-        """Return the seconds until something can be decided."""
+    async def _pause(self, wait_us: int | None, *, progress: bool) -> float:
+        """Return the seconds until something can be decided; after progress, perhaps at once."""
         now = self.clock.now_us()
         next_us = await self.store.next_due_us()
         self._backlog = next_us is not None and next_us <= now
         if next_us is None:
             return self.poll_s
         seconds = (next_us - self.limits.look_ahead_us - now) / US
+        if seconds > 0:
+            # Slots that follow one another closely are claimed together, still well ahead.
+            return min(max(seconds, self.limits.look_ahead_us / US / PACES), self.poll_s)
+        if progress:
+            return 0.0
         if seconds <= 0 and wait_us is not None and wait_us > now:
             seconds = (wait_us - now) / US
         elif seconds <= 0:
@@ -139,6 +150,8 @@ class Firing(Service):
         stored = False
         if decisions:
             answers = await self.store.decide(node_id, decisions, self.clock.now_us())
+            if self.observer is not None:
+                self.observer.decided(decisions, answers)
             stored = self._claimed(node_id, decisions, answers)
         for job, made in plans:
             if made.replace:

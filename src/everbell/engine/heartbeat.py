@@ -93,6 +93,10 @@ class Heartbeat(Service):
         """Return whether the lease surely still holds, by the monotonic clock."""
         return self.clock.monotonic() - self._renewed < self._thresholds.lease_s - self._margin_s
 
+    def age_s(self) -> float:
+        """Return seconds since the lease was renewed."""
+        return self.clock.monotonic() - self._renewed
+
     def calm(self) -> bool:
         """Return whether leases that look over are over."""
         passed_us = (self.clock.monotonic() - self._seen_at) * US

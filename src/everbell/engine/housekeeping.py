@@ -20,6 +20,9 @@ ORPHANS_MAX = 500
 PURGE_MAX = 2000
 LONG_RUN_US = US
 """A run that lasts longer than this is marked as running; shorter ones cost no extra write."""
+IDLE_S = 3600.0
+QUIET_STEPS = 10
+"""The reporter sleeps after so many looks at nothing."""
 DAY_US = 86_400 * US
 HOUR_US = 3600 * US
 
@@ -89,6 +92,7 @@ class Reporter(Service):
         self._store = store
         self._execution = execution
         self._period_s = period_s
+        self._quiet = 0
 
     async def step(self) -> float:
         """Report once."""
@@ -114,7 +118,17 @@ class Reporter(Service):
                     ids = {"run_id": item.run.id, "job_id": item.run.key.job_id}
                     log.warning(text, item.run.id, extra=ids)
                     self._execution.cancel([item.run.key], "superseded")
-        return self._period_s
+        self._quiet = 0 if live else self._quiet + 1
+        return IDLE_S if self._dozes() else self._period_s
+
+    def attend(self) -> None:
+        """Take note that something executes again."""
+        if self._dozes():
+            self._quiet = 0
+            self.wake()
+
+    def _dozes(self) -> bool:
+        return self._quiet >= QUIET_STEPS
 
 
 class Retention(Service):

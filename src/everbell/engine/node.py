@@ -28,7 +28,7 @@ from everbell.engine.service import Service
 from everbell.ports.clock import Clock, Entropy
 from everbell.ports.executor import CaptureSink, Executor
 from everbell.ports.load import LoadMeter
-from everbell.ports.observer import Change
+from everbell.ports.observer import Change, RunObserver, Tracer
 from everbell.ports.store import Finished, Store
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,8 @@ class World(NamedTuple):
     executors: Mapping[str, Executor]
     new_sink: Callable[[], CaptureSink]
     secret_key: bytes
+    observer: RunObserver | None = None
+    tracer: Tracer | None = None
 
 
 class NodeEngine:
@@ -113,7 +115,12 @@ class NodeEngine:
         self.firing.may_claim = self._may_claim
         self.execution.may_start = self._may_start
         self.execution.again = self._again
+        self.execution.followed = self.firing.wake
+        self.execution.busy = self.reporter.attend
         self.execution.broken = self._fail
+        self.execution.tracer = self.world.tracer
+        for part in (self.execution, self.finisher, self.firing):
+            part.observer = self.world.observer
         self.finisher.stored = self._stored
         self.heartbeat.busy = self._busy
         self.heartbeat.fenced = self._rejoin

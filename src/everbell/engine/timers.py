@@ -109,5 +109,7 @@ class Timers:
             heapq.heappop(self._heap)
         self.close()
         if self._heap:
-            delay = min((self._heap[0][0] - now_us) / US, RECHECK_S)
-            self._handle = asyncio.get_running_loop().call_later(max(delay, 0), self.fire)
+            # Whole milliseconds, rounded up: event loops round down, and would come back at once.
+            wait_ms = max(-(-(self._heap[0][0] - now_us) // 1000), 1)
+            delay = min(wait_ms / 1000, RECHECK_S)
+            self._handle = asyncio.get_running_loop().call_later(delay, self.fire)

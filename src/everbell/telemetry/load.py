@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import psutil
 
 
@@ -21,8 +23,9 @@ class SystemLoad:
         """Return the resident memory of this process and of the programs that it started."""
         try:
             total = int(self._process.memory_info().rss)
-            for child in self._process.children(recursive=True):
-                total += _rss_of(child)
+            if _has_children(self._process.pid):
+                for child in self._process.children(recursive=True):
+                    total += _rss_of(child)
         except (OSError, psutil.Error):
             return self._rss
         self._rss = total
@@ -39,6 +42,18 @@ class SystemLoad:
             return self._cpu or 0.0
         self._cpu = 0.0 if self._cpu is None else use
         return self._cpu
+
+
+def _has_children(pid: int) -> bool:
+    """Return whether the process has children; a look at all processes costs far more.
+
+    Where the kernel does not list children, there may be some.
+    """
+    try:
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return any((task / "children").read_bytes() for task in tasks)
+    except FileNotFoundError:
+        return True
 
 
 def _rss_of(child: psutil.Process) -> int:
