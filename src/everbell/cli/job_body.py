@@ -78,6 +78,7 @@ _WHAT = (
     click.option("--http", metavar="URL", help="Call this address."),
     click.option("--method", metavar="METHOD", help="HTTP method (POST)."),
     click.option("--header", "headers", metavar="NAME:VALUE", multiple=True, help="Repeatable."),
+    click.option("--batch", is_flag=True, help="Share one request with runs of the same instant."),
     click.option("--script", metavar="FILE", help="Run this script; - reads it from stdin."),
     click.option("--interpreter", help="Of the script (sh)."),
     click.option("--cwd", metavar="DIR", help="Directory of the process."),
@@ -251,6 +252,8 @@ def _action(given: dict[str, Any], argv: tuple[str, ...]) -> dict[str, Any] | No
         _pairs(action, "headers", given.get("headers") or (), ":")
         if given.get("method"):
             action["method"] = str(given["method"]).upper()
+        if given.get("batch"):
+            action["batch"] = True
         return action
     if given.get("script"):
         action = {"kind": "script", "text": _read(str(given["script"]))}
@@ -265,7 +268,7 @@ def _action(given: dict[str, Any], argv: tuple[str, ...]) -> dict[str, Any] | No
 
 
 def _refuse_lonely(given: dict[str, Any]) -> None:
-    for name in ("method", "headers", "interpreter", "cwd", "env"):
+    for name in ("method", "headers", "batch", "interpreter", "cwd", "env"):
         if given.get(name):
             flag = {"headers": "header"}.get(name, name)
             hint = "give --http URL, --script FILE or -- COMMAND as well"
