@@ -96,6 +96,7 @@ def _draft(unified: aliases.Unified, pointer: str) -> Draft:
         then=tuple(Then(job=one.job, on=one.on, delay_s=one.delay) for one in job.then),
         limits=job.limits,
         tags=job.tags,
+        owner=job.owner,
     )
     if problems:
         raise ValidationError("a time can't be read", problems=tuple(problems))
@@ -179,6 +180,7 @@ def _as_input(job: Job) -> dict[str, Any]:
         then=show_then(it.then),
         limits=it.limits,
         tags=it.tags,
+        owner=it.owner,
         enabled=job.enabled,
     )
     built: dict[str, Any] = msgspec.to_builtins(body)

@@ -6,6 +6,7 @@ from typing import Any
 
 from everbell.api.aliases import IGNORED
 from everbell.api.schemas import HoldIn, JobIn
+from everbell.api.schemas_apply import ApplyIn
 
 OLDER_JOB = "OlderJobIn"
 JOB_PATCH = "JobPatch"
@@ -41,6 +42,7 @@ def complete(components: dict[str, Any]) -> None:
     components[OLDER_JOB] = _older_job(components[JobIn.__name__])
     components[JOB_PATCH] = _job_patch(components[JobIn.__name__])
     _targets(components[HoldIn.__name__])
+    components[ApplyIn.__name__]["properties"]["jobs"]["items"] = job_bodies()
 
 
 def job_bodies() -> dict[str, Any]:

@@ -44,6 +44,7 @@ Cron = Annotated[
 ]
 Zone = Annotated[str, _told("IANA name", minLength=1, maxLength=100, format="everbell-timezone")]
 Tag = Annotated[str, _told(minLength=1, maxLength=64, format="everbell-name")]
+Owner = Annotated[str, _told("The file it was applied from", maxLength=100, format="everbell-name")]
 Count = Annotated[int, _told(minimum=1, maximum=100)]
 Jitter = Annotated[float, _told("Seconds", minimum=0, maximum=86_400)]
 Window = Annotated[float, _told("Seconds", minimum=0, maximum=316_224_000)]
@@ -194,6 +195,7 @@ class JobIn(In, frozen=True, kw_only=True):
     then: Annotated[tuple[ThenIn, ...], _told(maxItems=16)] = ()
     limits: Annotated[tuple[Tag, ...], _told(maxItems=8)] = ()
     tags: Annotated[tuple[Tag, ...], _told(maxItems=32)] = ()
+    owner: Owner = ""
     enabled: bool = True
 
 
@@ -232,6 +234,7 @@ class JobOut(Out, frozen=True, kw_only=True):
     limits: tuple[str, ...]
     delivery: str
     tags: tuple[str, ...]
+    owner: str
     enabled: bool
     parked: str
     quarantined: str

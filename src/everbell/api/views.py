@@ -149,6 +149,7 @@ def _job(it: Job, owner: Project | None, last: Run | None, skipped: Run | None) 
         then=show_then(what.then),
         limits=what.limits,
         tags=what.tags,
+        owner=what.owner,
         enabled=it.enabled,
         parked=it.parked,
         quarantined=it.quarantined,

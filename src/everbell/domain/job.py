@@ -134,6 +134,7 @@ class Definition(Record, frozen=True):
     the first slot only. ``timeout_s`` and ``retry`` None = the node's defaults for the action.
     ``max_running`` is the number of runs at once before ``overlap`` decides.
     ``data`` is handed verbatim to the target.
+    ``owner`` names the file that the job was applied from; only that file removes it again.
     ``check`` is performed first, for planned runs: nothing to do = the run is skipped.
     ``then`` lists jobs that follow. ``limits`` names concurrency limits shared with other jobs of
     the project.
@@ -165,6 +166,7 @@ class Definition(Record, frozen=True):
     then: tuple[Then, ...] = ()
     limits: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    owner: str = ""
 
     @property
     def active_schedule(self) -> str | None:

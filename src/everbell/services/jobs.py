@@ -177,7 +177,7 @@ async def change(
 
     def apply(job: Job, now_us: int) -> Job:
         draft = _settled(edit(job))
-        definition = _restarted(job, draft.definition, now_us)
+        definition = restarted(job, draft.definition, now_us)
         draft = msgspec.structs.replace(draft, definition=definition)
         (first,) = _check(services, [draft], [job.uuid], now_us, job)
         changed = msgspec.structs.replace(job, definition=definition, enabled=draft.enabled)
@@ -277,7 +277,7 @@ def _check(
         known = None if stored is None else stored.definition
         problems += [draft.at(one) for one in job_problems(services, draft.definition, known)]
         first: int | None = None
-        if stored is not None and not _reschedules(stored.definition, draft.definition):
+        if stored is not None and not reschedules(stored.definition, draft.definition):
             first = _first_slot(stored, now_us) if draft.enabled else None
         else:
             created_us = now_us if stored is None else stored.created_us
@@ -292,6 +292,27 @@ def _check(
     if problems:
         raise _refusal(problems, schedule_error)
     return firsts
+
+
+def check_together(services: Services, pairs: Sequence[tuple[Draft, Job | None]]) -> None:
+    """Raise all that is wrong with new and changed jobs, as storing them would one by one.
+
+    Raises ScheduleError for one bad schedule alone, else ValidationError with every field.
+    """
+    now_us = services.clock.now_us()
+    wrong: list[UserError] = []
+    for draft, job in pairs:
+        uuid = "" if job is None else job.uuid
+        definition = draft.definition if job is None else restarted(job, draft.definition, now_us)
+        checked = _settled(msgspec.structs.replace(draft, definition=definition))
+        try:
+            _check(services, [checked], [uuid], now_us, job)
+        except (ScheduleError, ValidationError) as error:
+            wrong.append(error)
+    if len(wrong) == 1:
+        raise wrong[0]
+    if wrong:
+        raise _refusal([one for error in wrong for one in error.problems], None)
 
 
 def _refusal(problems: list[FieldProblem], schedule: ScheduleError | None) -> UserError:
@@ -319,13 +340,14 @@ def _settled(draft: Draft) -> Draft:
     return msgspec.structs.replace(draft, definition=settle_override(draft.definition))
 
 
-def _reschedules(old: Definition, new: Definition) -> bool:
+def reschedules(old: Definition, new: Definition) -> bool:
+    """Tell whether a change of the definition may change slots."""
     return any(getattr(old, name) != getattr(new, name) for name in _SCHEDULE_FIELDS)
 
 
-def _restarted(job: Job, new: Definition, now_us: int) -> Definition:
+def restarted(job: Job, new: Definition, now_us: int) -> Definition:
     """Start a changed one-shot from now: else its one slot counts from the job's creation."""
-    if new.repeat or new.active_schedule is None or not _reschedules(job.definition, new):
+    if new.repeat or new.active_schedule is None or not reschedules(job.definition, new):
         return new
     return msgspec.structs.replace(new, start_us=max(now_us, new.start_us or 0))
 
@@ -343,7 +365,7 @@ def _cursor(old: Job, new: Job, first: int | None) -> int | None:
     """
     if not new.enabled:
         return None
-    if _reschedules(old.definition, new.definition) or not old.enabled:
+    if reschedules(old.definition, new.definition) or not old.enabled:
         return first
     slots = [slot for slot in (old.next_slot_us, first) if slot is not None]
     return min(slots, default=None)

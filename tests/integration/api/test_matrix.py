@@ -18,10 +18,11 @@ BODIES = {
     "jobs_create": {"name": "x", "action": HOOK},
     "jobs_replace": {"name": "x", "action": HOOK},
     "jobs_change": {"description": "x"},
+    "jobs_apply": {"jobs": [{"name": "x", "action": HOOK}]},
     "holds_create": {"scope": "job", "target": 1},
     "holds_release": {"missed": "skip"},
-    "schedules_preview": {"schedule": "@hourly"},
     "limits_set": {"most": 2},
+    "schedules_preview": {"schedule": "@hourly"},
 }
 ids = [one.name for one in GUARDED]
 
@@ -35,10 +36,10 @@ async def stocked(world):
     run = (await world.local.post(f"/jobs/{job['id']}/runs")).data
     hold = (await world.local.post(f"/jobs/{job['id']}/hold", {})).data
     key = (await world.local.post("/credentials", {"project": "yours"})).data
-    world.keys = {
     await world.local.put("/limits/hidden?project=yours", {"most": 7})
-        "projects": [yours["id"], yours["uuid"], "yours"],
+    world.keys = {
         "limits": ["hidden?project=yours"],
+        "projects": [yours["id"], yours["uuid"], "yours"],
         "jobs": [job["id"], job["uuid"], "hidden%20job"],
         "runs": [run["id"]],
         "holds": [hold["id"]],
