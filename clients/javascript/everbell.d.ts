@@ -97,6 +97,7 @@ export interface Jobs {
   runInstead (job: JobRef, options?: InProject & IfMatch & schemas.InsteadIn): Promise<schemas.SkippedOut>
   hold (job: JobRef, options?: InProject & schemas.JobHoldIn): Promise<schemas.HoldOut>
   next (job: JobRef, options?: InProject & { n?: number }): Promise<schemas.SlotOut[]>
+  why (job: JobRef, options?: InProject & { at?: Instant }): Promise<schemas.WhyOut>
   run (job: JobRef, options?: InProject & Repeatable & schemas.RunNow): Promise<schemas.RunOut>
 }
 
@@ -112,6 +113,10 @@ export interface Runs {
   follow (run: RunRef, options?: { attempt?: number, after?: string }): AsyncGenerator<OutputEvent | EndEvent>
   /** The run when it has ended; WaitTimeout after `timeoutMs`. */
   wait (run: RunRef, options?: { timeoutMs?: number }): Promise<schemas.RunOut>
+  /** While the answer's `next` is not null, there is more: ask again with it as `cursor`. */
+  verify (query?: InProject & {
+    job?: JobRef, from?: Instant, to?: Instant, cursor?: string
+  }): Promise<schemas.VerifyOut>
   cancel (run: RunRef): Promise<schemas.RunOut>
   retry (run: RunRef): Promise<schemas.RunOut>
 }

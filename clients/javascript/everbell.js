@@ -46,12 +46,14 @@ export const OPERATIONS = {
   jobs_run_instead: ['POST', '/jobs/{id}/run-instead'],
   jobs_hold: ['POST', '/jobs/{id}/hold'],
   jobs_next: ['GET', '/jobs/{id}/next'],
+  jobs_why: ['GET', '/jobs/{id}/why'],
   jobs_run: ['POST', '/jobs/{id}/runs', 'key'],
   runs_list: ['GET', '/runs'],
   runs_get: ['GET', '/runs/{id}'],
   runs_output: ['GET', '/runs/{id}/output'],
   runs_cancel: ['POST', '/runs/{id}/cancel', 'again'],
   runs_retry: ['POST', '/runs/{id}/retry'],
+  verify: ['GET', '/verify'],
   holds_create: ['POST', '/holds'],
   holds_list: ['GET', '/holds'],
   holds_release: ['POST', '/holds/{id}/release'],
@@ -471,6 +473,8 @@ class Jobs extends Group {
 
   next (id, { project, n } = {}) { return this._data('jobs_next', { id, query: { project, n } }) }
 
+  why (id, { project, at } = {}) { return this._data('jobs_why', { id, query: { project, at } }) }
+
   run (id, { project, idempotencyKey, ...body } = {}) {
     return this._data('jobs_run', { id, query: { project }, body, idempotencyKey })
   }
@@ -483,6 +487,7 @@ class Jobs extends Group {
 class Runs extends Group {
   list (query) { return this._list('runs_list', query) }
   get (id) { return this._data('runs_get', { id }) }
+  verify (query) { return this._data('verify', { query }) }
   cancel (id) { return this._data('runs_cancel', { id }) }
   retry (id) { return this._data('runs_retry', { id }) }
 

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
         Run,
         Skipped,
         Slot,
+        Verification,
+        Why,
     )
     from everbell.client.shapes import (
         Action,
@@ -79,6 +81,7 @@ _HOMES = {
     "everbell.client.records": (
         "FINAL_STATES", "Attempt", "AuditEntry", "Credential", "End", "Health", "Hold", "Job",
         "Limit", "Node", "Output", "Page", "Plan", "Preview", "Project", "Run", "Skipped", "Slot",
+        "Verification", "Why",
     ),
     "everbell.client.shapes": (
         "Action", "CommandAction", "Dst", "HttpAction", "JobIn", "JobPatch", "Misfire",
@@ -97,7 +100,7 @@ __all__ = [
     "PythonAction",
     "RateLimited", "Retry",
     "Run", "ScriptAction", "ServerFailed", "Skipped", "Slot", "Then", "TooLarge", "Unauthenticated",
-    "Unreachable", "VersionMismatch", "WaitTimeout",
+    "Unreachable", "Verification", "VersionMismatch", "WaitTimeout", "Why",
 ]  # fmt: skip
 
 

@@ -200,6 +200,65 @@ class Skipped(Record, frozen=True):
     instead: Run | None
 
 
+class SlotTold(Record, frozen=True):
+    """A slot, in UTC and in the job's zone, and what became of it."""
+
+    at: datetime
+    local: str
+    words: str
+    run: Run | None
+
+
+class Why(Record, frozen=True):
+    """Why a job ran, or not: ``verdict`` says it, ``facts`` bear on it.
+
+    ``slot`` is the slot at that time, ``before`` and ``after`` are the nearest ones; ``beside``
+    holds runs that were active then.
+    """
+
+    job_id: int
+    job: str
+    timezone: str
+    at: datetime
+    local: str
+    verdict: str
+    facts: tuple[str, ...]
+    version: int | None
+    slot: SlotTold | None
+    before: SlotTold | None
+    after: SlotTold | None
+    beside: tuple[Run, ...]
+
+
+class Finding(Record, frozen=True):
+    """Something that does not add up: ``count`` slots of a job, from ``first`` to ``last``."""
+
+    job_id: int
+    job: str
+    project_id: int
+    kind: str
+    first: datetime
+    last: datetime
+    count: int
+    run: str | None
+    detail: str
+    why: str
+
+
+class Verification(Record, frozen=True, rename={"start": "from", "end": "to"}):
+    """A part of the ledger beside what the schedules planned. ``next`` leads on to more."""
+
+    start: datetime
+    end: datetime
+    jobs: int
+    slots: int
+    states: dict[str, int]
+    unexplained: int
+    explained: int
+    findings: tuple[Finding, ...]
+    next: str | None
+
+
 class Limit(Record, frozen=True):
     """How many runs of the jobs that name it may be active at once; ``active`` are, now."""
 
@@ -328,6 +387,7 @@ class Node(Record, frozen=True):
     rss_bytes: int
     cpu_percent: float
     address: str
+    reason: str = ""
 
 
 class AuditEntry(Record, frozen=True):

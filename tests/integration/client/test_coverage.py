@@ -134,6 +134,7 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         lambda c: c.jobs.hold("nightly", reason="x", until=NOON, then="skip", project="ops"),
     ),
     "jobs.next": ("jobs_next", lambda c: c.jobs.next("nightly", n=3, project="ops")),
+    "jobs.why": ("jobs_why", lambda c: c.jobs.why("nightly", at=NOON, project="ops")),
     "jobs.run": (
         "jobs_run",
         lambda c: c.jobs.run("nightly", reason="x", project="ops", idempotency_key="k"),
@@ -156,6 +157,10 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "runs.output": ("runs_output", lambda c: c.runs.output("1-2", attempt=1, offset=9)),
     "runs.cancel": ("runs_cancel", lambda c: c.runs.cancel("1-2")),
     "runs.retry": ("runs_retry", lambda c: c.runs.retry("1-2")),
+    "runs.verify": (
+        "verify",
+        lambda c: c.runs.verify(job="a", project="ops", start=NOON, end=NOON, cursor="1"),
+    ),
     "holds.create": (
         "holds_create",
         lambda c: c.holds.create(
@@ -216,6 +221,10 @@ RECORDS = {
     "OnFailure": shapes.OnFailure,
     "HoldOut": records.Hold,
     "SkippedOut": records.Skipped,
+    "VerifyOut": records.Verification,
+    "FindingOut": records.Finding,
+    "WhyOut": records.Why,
+    "SlotToldOut": records.SlotTold,
     "LimitOut": records.Limit,
     "PlanOut": records.Plan,
     "StepOut": records.Step,

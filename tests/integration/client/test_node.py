@@ -301,3 +301,34 @@ def test_both_clients_have_a_name_for_their_server() -> None:
     )
     assert repr(AsyncClient("h:1")) == "AsyncClient('http://h:1/api/v1')"
     assert HttpAction(url="x").method == "POST"
+
+
+def test_limits_that_jobs_share(face: Any) -> None:
+    name = fresh("database")
+    face.do(lambda c: c.jobs.create(script("true", limits=[name])))
+    assert face.do(lambda c: c.limits.set(name, 3, project="default")).most == 3
+    seen = face.do(lambda c: c.limits.get(name, project="default"))
+    assert (seen.most, seen.jobs, seen.active) == (3, 1, 0)
+    assert seen in face.do(lambda c: c.limits.list(project="default"))
+    face.do(lambda c: c.limits.delete(name, project="default"))
+
+
+def test_jobs_that_are_applied(face: Any) -> None:
+    owner = fresh("owner")
+    jobs = [script("true", schedule="0 5 * * *"), script("true")]
+    plan = face.do(lambda c: c.jobs.apply(jobs, owner=owner, plan=True, days=2))
+    assert (plan.applied, plan.added, [step.what for step in plan.steps]) == (False, 2, ["add"] * 2)
+    assert face.do(lambda c: c.jobs.apply(jobs, owner=owner)).applied
+    assert face.do(lambda c: c.jobs.apply(jobs, owner=owner)).unchanged == 2
+    assert face.do(lambda c: c.jobs.apply(jobs[:1], owner=owner)).removed == 1
+    assert face.do(lambda c: c.jobs.get(jobs[0].name)).owner == owner
+
+
+def test_what_the_ledger_says(face: Any) -> None:
+    job = face.do(lambda c: c.jobs.create(script("true", schedule="@every 1h")))
+    why = face.do(lambda c: c.jobs.why(job))
+    assert (why.job, why.verdict != "") == (job.name, True)
+    assert why.after is not None
+    part = face.do(lambda c: c.runs.verify(job=job))
+    assert (part.jobs, part.unexplained, part.next) == (1, 0, None)
+    assert part.start < part.end

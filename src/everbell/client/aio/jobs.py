@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, overload
 
 from everbell.client.aio.core import AsyncCore, AsyncPages
-from everbell.client.records import Hold, Job, Plan, Preview, Project, Run, Skipped, Slot
+from everbell.client.records import Hold, Job, Plan, Preview, Project, Run, Skipped, Slot, Why
 from everbell.client.shapes import Dst, JobIn, JobPatch, Key
 from everbell.client.wire import Ask, given
 
@@ -209,6 +209,17 @@ class AsyncJobs:
         """Return the job's next planned instants."""
         ask = Ask("jobs_next", job, {"project": project, "n": n})
         return await self._core.data(ask, tuple[Slot, ...])
+
+    async def why(
+        self,
+        job: JobRef,
+        *,
+        at: datetime | str | None = None,
+        project: ProjectRef | None = None,
+    ) -> Why:
+        """Tell why a job ran, or not, at a time (now)."""
+        ask = Ask("jobs_why", job, {"project": project, "at": at})
+        return await self._core.data(ask, Why)
 
     async def run(
         self,

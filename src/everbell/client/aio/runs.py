@@ -9,7 +9,7 @@ from datetime import datetime
 from everbell.client.aio.core import AsyncCore, AsyncPages
 from everbell.client.aio.jobs import JobRef, ProjectRef
 from everbell.client.errors import WaitTimeout
-from everbell.client.records import End, Hold, Limit, Output, Run
+from everbell.client.records import End, Hold, Limit, Output, Run, Verification
 from everbell.client.wire import Ask, given
 
 RunRef = str | Run
@@ -105,6 +105,22 @@ class AsyncRuns:
     async def retry(self, run: RunRef) -> Run:
         """Run again what an ended run did, as a new run. Raises Conflict if it has not ended."""
         return await self._core.data(Ask("runs_retry", run), Run)
+
+    async def verify(
+        self,
+        *,
+        job: JobRef | None = None,
+        project: ProjectRef | None = None,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        cursor: str | None = None,
+    ) -> Verification:
+        """Compare a part of the ledger with what the schedules planned.
+
+        While its ``next`` is not None, there is more: ask again with that as ``cursor``.
+        """
+        query = {"job": job, "project": project, "from": start, "to": end, "cursor": cursor}
+        return await self._core.data(Ask("verify", query=query), Verification)
 
 
 class AsyncHolds:

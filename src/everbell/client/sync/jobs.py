@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, overload
 
-from everbell.client.records import Hold, Job, Plan, Preview, Project, Run, Skipped, Slot
+from everbell.client.records import Hold, Job, Plan, Preview, Project, Run, Skipped, Slot, Why
 from everbell.client.shapes import Dst, JobIn, JobPatch, Key
 from everbell.client.sync.core import Core, Pages
 from everbell.client.wire import Ask, given
@@ -210,6 +210,17 @@ class Jobs:
         """Return the job's next planned instants."""
         ask = Ask("jobs_next", job, {"project": project, "n": n})
         return self._core.data(ask, tuple[Slot, ...])
+
+    def why(
+        self,
+        job: JobRef,
+        *,
+        at: datetime | str | None = None,
+        project: ProjectRef | None = None,
+    ) -> Why:
+        """Tell why a job ran, or not, at a time (now)."""
+        ask = Ask("jobs_why", job, {"project": project, "at": at})
+        return self._core.data(ask, Why)
 
     def run(
         self,

@@ -8,7 +8,7 @@ from contextlib import closing
 from datetime import datetime
 
 from everbell.client.errors import WaitTimeout
-from everbell.client.records import End, Hold, Limit, Output, Run
+from everbell.client.records import End, Hold, Limit, Output, Run, Verification
 from everbell.client.sync.core import Core, Pages
 from everbell.client.sync.jobs import JobRef, ProjectRef
 from everbell.client.wire import Ask, given
@@ -106,6 +106,22 @@ class Runs:
     def retry(self, run: RunRef) -> Run:
         """Run again what an ended run did, as a new run. Raises Conflict if it has not ended."""
         return self._core.data(Ask("runs_retry", run), Run)
+
+    def verify(
+        self,
+        *,
+        job: JobRef | None = None,
+        project: ProjectRef | None = None,
+        start: datetime | str | None = None,
+        end: datetime | str | None = None,
+        cursor: str | None = None,
+    ) -> Verification:
+        """Compare a part of the ledger with what the schedules planned.
+
+        While its ``next`` is not None, there is more: ask again with that as ``cursor``.
+        """
+        query = {"job": job, "project": project, "from": start, "to": end, "cursor": cursor}
+        return self._core.data(Ask("verify", query=query), Verification)
 
 
 class Holds:
