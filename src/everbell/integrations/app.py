@@ -292,7 +292,7 @@ class Everbell:
 
     # --- programs without a loop -----------------------------------------------------------------
 
-    def start_background(self, *, delay_s: float = 0.3) -> None:
+    def start_background(self, *, delay_s: float = 0.5) -> None:
         """Run a node in a thread of its own; see ``integrations.background``."""
         self._background.start(delay_s)
 

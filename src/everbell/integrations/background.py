@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import threading
 import weakref
+from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
 from everbell.integrations.host import Host
@@ -39,6 +40,7 @@ class Background:
 
     def __init__(self, app: Host) -> None:
         self._app = app
+        self._run_embedded: Callable[[Coroutine[Any, Any, int]], int] = asyncio.run
         self._reset()
         _all.add(self)
 
@@ -55,7 +57,11 @@ class Background:
         """Start the thread once; further calls do nothing."""
         if self._thread is not None and self._thread.is_alive():
             return
+        # Imported here: a fork in the middle of an import leaves half a module to the child.
+        from everbell.bootstrap import run_embedded
+
         self._reset()
+        self._run_embedded = run_embedded
         self.state = "pending"
         self._delay_s = delay_s
         self._thread = threading.Thread(target=self._serve, name="everbell", daemon=True)
@@ -67,6 +73,8 @@ class Background:
 
     def stop(self, timeout_s: float) -> None:
         """End the node in good order; nothing is lost if it takes longer than ``timeout_s``."""
+        if self.state != "running":
+            self.state = "idle"
         self._halt.set()
         loop, stop = self._loop, self._stop
         if loop is not None and stop is not None:
@@ -76,15 +84,15 @@ class Background:
             self._thread.join(timeout_s)
 
     def _serve(self) -> None:
-        from everbell.bootstrap import run_embedded
-
-        if self._halt.wait(self._delay_s) or multiprocessing.parent_process() is not None:
+        if self._halt.wait(self._delay_s):
+            return
+        if multiprocessing.parent_process() is not None:
             self.state = "idle"
             return
         self.state = "running"
         while not self._halt.is_set():
             try:
-                run_embedded(self._run())
+                self._run_embedded(self._run())
             except Exception:
                 log.critical("the node inside of %s can't run", self._app.name, exc_info=True)
             if self._halt.wait(RESTART_S):
