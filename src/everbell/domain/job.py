@@ -117,7 +117,7 @@ class Then(Record, frozen=True):
     """A job to be started when a run ends. ``job`` is a name in the same project, an id or a uuid.
 
     ``on``: ``success``; ``failure`` (failed, timed out, lost); ``always``. ``delay_s``: how long
-    after the end.
+    after the end. Nothing follows a run that was cancelled while it waited.
     """
 
     job: str
@@ -180,6 +180,8 @@ class Job(Record, frozen=True):
     ``next_slot_us`` is the cursor: the first slot that is not yet decided; None = none planned.
     ``release_policy`` tells what becomes of slots up to ``release_until_us``, missed under a hold.
     ``parked`` and ``quarantined`` hold the reason; empty = not.
+    ``ranged_until_us``: slots up to it may be accounted for by a row that is a range, so that the
+    cursor is never set back behind it.
     """
 
     id: int
@@ -196,6 +198,7 @@ class Job(Record, frozen=True):
     failures: int = 0
     release_policy: Literal["", "skip", "once", "each"] = ""
     release_until_us: int = 0
+    ranged_until_us: int = 0
 
     @property
     def name(self) -> str:

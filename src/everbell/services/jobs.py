@@ -281,7 +281,8 @@ def _check(
             first = _first_slot(stored, now_us) if draft.enabled else None
         else:
             created_us = now_us if stored is None else stored.created_us
-            first, wrong = schedule_problem(draft.definition, uuid, created_us, now_us)
+            after_us = now_us if stored is None else max(now_us, stored.ranged_until_us)
+            first, wrong = schedule_problem(draft.definition, uuid, created_us, after_us)
             if isinstance(wrong, ScheduleError):
                 schedule_error = wrong
                 problems.append(draft.at(schedule_field(wrong)))
@@ -354,7 +355,7 @@ def restarted(job: Job, new: Definition, now_us: int) -> Definition:
 
 def _first_slot(job: Job, now_us: int) -> int | None:
     schedule = compile_schedule(job.definition, job.uuid, job.created_us)
-    return None if schedule is None else schedule.next_us(now_us)
+    return None if schedule is None else schedule.next_us(max(now_us, job.ranged_until_us))
 
 
 def _cursor(old: Job, new: Job, first: int | None) -> int | None:

@@ -113,7 +113,7 @@ def _decide(data: Data, node: str, decision: Decision, now_us: int) -> Decided:
     for mark in decision.marks:
         data.mark(job, decision.version, mark, now_us)
     runs = [_claim(data, node, decision, claim, now_us) for claim in decision.claims]
-    job = replace(job, next_slot_us=decision.next_slot_us)
+    job = replace(data.jobs[job.id], next_slot_us=decision.next_slot_us)
     if decision.clear_release:
         job = replace(job, release_policy="", release_until_us=0)
     data.jobs[job.id] = job

@@ -136,6 +136,9 @@ class Data:
                 count=mark.count,
             )
         )
+        if mark.until_us is not None:
+            ranged = max(self.jobs[job.id].ranged_until_us, mark.until_us)
+            self.jobs[job.id] = replace(self.jobs[job.id], ranged_until_us=ranged)
 
     def leave_behind(self, job: Job, left: LeftBehind, now_us: int) -> None:
         """Mark slots of a job under its version, and queue the run in the place of one."""

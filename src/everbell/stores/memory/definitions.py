@@ -224,6 +224,7 @@ class MemoryDefinitions(MemoryLimits):
                 raise _taken("job", job.name)
         if left_behind is not None:
             data.leave_behind(old, left_behind, now_us)
+            old = data.jobs[job.id]
         keys = data.withdraw((job.id,), now_us)
         cursor = job.next_slot_us
         same = msgspec.json.encode(job.definition) == msgspec.json.encode(old.definition)

@@ -21,6 +21,7 @@ _QUEUE = (
     "INSERT INTO runs (slot_us, job_id, trigger_id, project_id, version, state, cause, reason,"
     " due_us) VALUES (?1, ?2, ?3, ?4, ?5, 'queued', 'manual', ?6, ?1) ON CONFLICT DO NOTHING"
 )
+_RANGED = "UPDATE jobs SET ranged_until_us = max(ranged_until_us, ?) WHERE id = ?"
 _SKIP_OF_DISABLED = (
     "UPDATE runs SET state = 'skipped', reason = 'disabled', finished_us = ?1"
     " WHERE job_id = ?2 AND state = 'queued' AND attempt = 1 AND cause <> 'manual'"
@@ -49,6 +50,8 @@ def store(
             mark.count,
         ),
     )
+    if mark.until_us is not None:
+        execute(_RANGED, (mark.until_us, job_id))
 
 
 def queue(execute: Callable[..., Any], of_job: tuple[int, int, int], run: Instead) -> None:

@@ -19,7 +19,7 @@ CREDENTIAL = (
 )
 JOB = (
     "id, uuid, project_id, name, version, enabled, parked, quarantined, failures, next_slot_us,"
-    " release_policy, release_until_us, created_us, updated_us, definition"
+    " release_policy, release_until_us, created_us, updated_us, definition, ranged_until_us"
 )
 RUN = (
     "slot_us, job_id, trigger_id, project_id, version, state, cause, reason, attempt, token, node,"
@@ -78,6 +78,7 @@ def job(row: Any) -> Job:
         release_until_us=row[11],
         created_us=row[12],
         updated_us=row[13],
+        ranged_until_us=row[15],
     )
 
 

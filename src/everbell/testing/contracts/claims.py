@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from everbell.domain.decision import Mark
+from everbell.domain.decision import LeftBehind, Mark
 from everbell.domain.run import Run, RunKey
 from everbell.ports.store import Claim, Decision, RunFilter, Store
 from everbell.testing.contracts.making import (
@@ -117,6 +117,19 @@ class ClaimsContract:
         ]
         assert [run.finished_us for run in runs] == [None, None, NOW, NOW]
         assert [run.due_us for run in runs[1:]] == [NOW + SEC, NOW, NOW - 9 * SEC]
+
+    async def test_a_job_knows_how_far_its_ranges_reach(self, store: Store) -> None:
+        job = await add_job(store)
+        whole = replace(mark(NOW - 9 * SEC, "missed"), until_us=NOW - SEC, count=9)
+        await store.decide("n1", [decision(job, marks=(whole,), next_us=NOW)], NOW)
+        job = await store.get_job(job.id)
+        assert job.ranged_until_us == NOW - SEC
+        behind = LeftBehind(
+            cursor_us=NOW, marks=(replace(mark(NOW, "skipped"), until_us=NOW + SEC, count=2),)
+        )
+        changed, _ = await store.change_job(replace(job, enabled=False), 1, NOW, behind)
+        assert changed.ranged_until_us == NOW + SEC
+        assert await store.get_job(job.id) == changed
 
     async def test_a_range_that_meets_a_row_stores_nothing(self, store: Store) -> None:
         job = await add_job(store, cursor=NOW)
