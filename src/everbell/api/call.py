@@ -35,6 +35,7 @@ class Param:
     name: str
     meaning: str
     schema: dict[str, Any] = field(default_factory=lambda: {"type": "string"})
+    required: bool = False
 
 
 KEY = Param("id", "Id or uuid (jobs also: the name, with project).")

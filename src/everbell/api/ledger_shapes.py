@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from everbell.api.schemas import In, Out, Reason, RunOut, Time, TimeIn
+from everbell.api.schemas import In, Out, Reason, RunOut, Seconds, Time, TimeIn
 
 
 class SkipIn(In, frozen=True, kw_only=True):
@@ -97,3 +97,82 @@ class WhyOut(Out, frozen=True, kw_only=True):
     before: SlotToldOut | None
     after: SlotToldOut | None
     beside: tuple[RunOut, ...]
+
+
+class BackfillIn(In, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """Which slots of the past are run: both ends belong to it; at most ``max`` of them."""
+
+    from_: TimeIn
+    to: TimeIn
+    max: Annotated[int, Meta(extra_json_schema={"minimum": 1, "maximum": 1000})] = 100
+    dry_run: bool = False
+    reason: Reason = ""
+
+
+class FilledSlot(Out, frozen=True, kw_only=True):
+    """A slot without a successful run; ``before`` is what became of it, ``run`` what fills it."""
+
+    at: Time
+    local: str
+    before: str
+    run: RunOut | None
+
+
+class BackfillOut(Out, frozen=True, kw_only=True):
+    """The slots that are filled, or would be. ``more`` are left out, ``done`` had run,
+    ``waiting`` are being filled already.
+    """
+
+    started: bool
+    slots: tuple[FilledSlot, ...]
+    done: int
+    waiting: int
+    more: int
+
+
+class OutageOut(Out, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """A time in which no node is up."""
+
+    from_: Time
+    to: Time
+    local_from: str
+    local_to: str
+
+
+class FateOut(Out, frozen=True, kw_only=True):
+    """What becomes of a slot, or of ``count`` slots up to ``until``; ``at``: when it runs."""
+
+    slot: Time
+    local: str
+    what: Literal["runs", "late", "catch_up", "again", "lost", "skipped", "missed", "cancelled"]
+    at: Time | None
+    local_at: str | None
+    reason: str
+    until: Time | None
+    count: int
+    note: str
+
+
+class JobFateOut(Out, frozen=True, kw_only=True):
+    """One job through the outage, from the last slot before to the first one after."""
+
+    job_id: int
+    job: str
+    project_id: int
+    timezone: str
+    misfire: str
+    overlap: str
+    counts: Annotated[dict[str, int], Meta(description="Slots by what becomes of them")]
+    fates: tuple[FateOut, ...]
+    more: int
+    note: str
+
+
+class SimulateOut(Out, frozen=True, kw_only=True):
+    """What an outage would do. ``next`` given: more jobs follow, ask again with it as cursor."""
+
+    timezone: str
+    takes: Seconds
+    outages: tuple[OutageOut, ...]
+    jobs: tuple[JobFateOut, ...]
+    next: str | None

@@ -120,6 +120,8 @@ def _query(param: Param) -> dict[str, Any]:
         "schema": param.schema,
         "description": param.meaning,
     }
+    if param.required:
+        found["required"] = True
     if param.schema.get("type") == "array":
         # Words separated by commas.
         found |= {"style": "form", "explode": False}

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 from starlette.responses import Response
 
 from everbell.api import ledger_views as shown
-from everbell.api.call import PROJECT, Call, Endpoint, Param, answer, etag, if_match
-from everbell.api.ledger_shapes import InsteadIn, SkipIn, SkippedOut, VerifyOut, WhyOut
+from everbell.api.call import LIMIT, PROJECT, Call, Endpoint, Param, answer, etag, if_match
+from everbell.api.ledger_shapes import (
+    BackfillIn,
+    BackfillOut,
+    InsteadIn,
+    SimulateOut,
+    SkipIn,
+    SkippedOut,
+    VerifyOut,
+    WhyOut,
+)
 from everbell.api.problems import ParameterError
 from everbell.api.times import parse_iso
 from everbell.domain.errors import FieldProblem, ValidationError
-from everbell.services import explain_run, jobs, projects, skipping, verify
+from everbell.services import (
+    backfill,
+    explain_run,
+    holds,
+    jobs,
+    projects,
+    simulate,
+    skipping,
+    verify,
+)
 from everbell.services.skipping import Wish
 
 
@@ -42,6 +61,56 @@ async def why_job(call: Call) -> Response:
     job = await jobs.find(call.services, call.actor, call.key, call.query("project"))
     told = await explain_run.why(call.services, job, call.instant("at"))
     return answer(shown.why(told, job))
+
+
+async def simulate_outage(call: Call) -> Response:
+    """Tell what an outage would do to the jobs; nothing is stored."""
+    owner, wanted = call.query("project"), call.query("job")
+    project = await projects.get(call.services, call.actor, owner) if owner is not None else None
+    job = None
+    if wanted is not None:
+        job = await jobs.find(call.services, call.actor, wanted, owner)
+    zone = call.query("zone") or ("UTC" if job is None else job.definition.timezone)
+    asked = simulate.Asked(
+        down=tuple((call.typed("down") or "").split(",")),
+        day=_day(call),
+        zone=zone,
+        takes_s=float(call.integer("takes", 0, 0, 86_400)),
+        project_id=None if project is None else project.id,
+        job=job,
+        after=call.integer("cursor", 0, 0, 1 << 53),
+        limit=call.limit(),
+    )
+    told = await simulate.simulate(call.services, call.actor, asked)
+    return answer(shown.simulated(told, asked.takes_s))
+
+
+def _day(call: Call) -> date:
+    text = call.typed("date")
+    try:
+        return date.fromisoformat(text or "")
+    except ValueError:
+        raise ParameterError(
+            f"date is {(text or '')[:40]!r}", hint="a day, such as 2027-03-28"
+        ) from None
+
+
+async def fill_slots(call: Call) -> Response:
+    """Run the slots of a time that have no successful run."""
+    given = await call.body(BackfillIn)
+    from_us, to_us = _instant("/from", given.from_), _instant("/to", given.to)
+    assert from_us is not None
+    assert to_us is not None
+    asked = backfill.Asked(
+        from_us=from_us,
+        to_us=to_us,
+        most=given.max,
+        dry_run=given.dry_run,
+        reason=given.reason[: holds.MAX_REASON],
+    )
+    job = await jobs.find(call.services, call.actor, call.key, call.query("project"))
+    told = await backfill.backfill(call.services, call.actor, job, asked)
+    return answer(shown.filled(told, job), 201 if told.started else 200)
 
 
 async def skip_slot(call: Call) -> Response:
@@ -93,6 +162,9 @@ def _skip(name: str, summary: str, handler: Any, body: Any) -> Endpoint:
     )
 
 
+_ZONE = {"type": "string", "format": "everbell-timezone"}
+_INT = {"type": "integer", "minimum": 0}
+_DOWN = "([01][0-9]|2[0-4]):[0-5][0-9]-([01][0-9]|2[0-4]):[0-5][0-9]"
 _TIME = {"type": "string", "format": "date-time"}
 _PLACE = {"type": "string", "pattern": "^[0-9]{1,18}(-[0-9]{1,18})?$"}
 LEDGER_ROUTES: tuple[Endpoint, ...] = (
@@ -123,6 +195,44 @@ LEDGER_ROUTES: tuple[Endpoint, ...] = (
         query=(PROJECT, Param("at", "When, ISO 8601 (the last slot).", _TIME)),
         answer=WhyOut,
         errors=(404,),
+    ),
+    Endpoint(
+        method="GET",
+        path="/simulate",
+        name="simulate",
+        summary="What would an outage do?",
+        handler=simulate_outage,
+        scope="read",
+        query=(
+            Param(
+                "down",
+                "When no node is up, local times separated by commas: 02:00-05:00.",
+                {"type": "string", "pattern": f"^{_DOWN}(,{_DOWN}){{0,19}}$"},
+                required=True,
+            ),
+            Param("date", "On which day.", {"type": "string", "format": "date"}, required=True),
+            Param("zone", "Of these times (the job's, else UTC).", _ZONE),
+            Param("job", "Id or uuid of a job; its name together with project."),
+            PROJECT,
+            Param("takes", "Seconds that each run lasts (0).", {**_INT, "maximum": 86_400}),
+            LIMIT,
+            Param("cursor", "next of the answer before.", {**_INT, "maximum": 1 << 53}),
+        ),
+        answer=SimulateOut,
+        errors=(404, 422),
+    ),
+    Endpoint(
+        method="POST",
+        path="/jobs/{id}/backfill",
+        name="jobs_backfill",
+        summary="Run slots of the past",
+        handler=fill_slots,
+        scope="run",
+        query=(PROJECT,),
+        body=BackfillIn,
+        answer=BackfillOut,
+        status=201,
+        errors=(404, 409, 413, 422),
     ),
     _skip("skip-next", "Skip the next slot", skip_slot, SkipIn),
     _skip("run-instead", "Run instead of the next slot", run_instead, InsteadIn),

@@ -33,6 +33,8 @@ COMMANDS = {
     "schedule": ("everbell.cli.schedule:schedule", "Explain and check schedules, offline."),
     "verify": ("everbell.cli.verify:verify", "Is every slot accounted for?"),
     "why": ("everbell.cli.why:why", "Why did a job run, or not?"),
+    "simulate": ("everbell.cli.simulate:simulate", "What would an outage do?"),
+    "backfill": ("everbell.cli.backfill:backfill", "Run slots of the past."),
     "project": ("everbell.cli.project:project", "Projects, the namespaces of jobs."),
     "hold": ("everbell.cli.hold:hold", "Stop new runs, and let them go on."),
     "limit": ("everbell.cli.limit:limit", "How many runs jobs may share."),

@@ -169,7 +169,7 @@ class Account:
                 yield _of_row("no_slot", row, "the schedule has no such slot")
         for item in going:
             inside = self._inside(item, order, slots)
-            again = [slot for slot in inside if slot in covered]
+            again = [slot for slot in inside if slot in covered and not self._passed_twice(slot)]
             if again:
                 yield Finding(
                     kind="double",
@@ -193,6 +193,9 @@ class Account:
         if self._gap is not None:
             yield self._gap
             self._gap = None
+
+    def _passed_twice(self, slot_us: int) -> bool:
+        return any(low < slot_us <= high for low, high in self._twice)
 
     def _inside(self, item: _Range, order: list[int], slots: Slots) -> list[int]:
         first = max(item.row.key.slot_us, slots.after_us + 1)

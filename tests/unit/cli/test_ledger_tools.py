@@ -76,3 +76,51 @@ def test_verify(cli_with_job):
     assert cli("verify", "--database", ".everbell") == 1
     assert "no SQLite database" in cli.err
     assert cli("verify", "--database", "nowhere") == 2
+
+
+def test_simulate(cli_with_job):
+    cli = cli_with_job
+    night = ["--down", "01:00-05:00", "--date", "2027-03-28", "--zone", "Europe/Stockholm"]
+    edit = ["job", "edit", "nightly", "--cron", "30 2 * * *", "--tz", "Europe/Stockholm"]
+    assert cli(*edit) == 0
+    assert cli("simulate", *night, "--json") == 0
+    told = data(cli)
+    assert told["outages"][0]["from"] == "2027-03-28T00:00:00Z"
+    assert told["outages"][0]["to"] == "2027-03-28T03:00:00Z"
+    fates = {one["slot"]: one for one in told["jobs"][0]["fates"]}
+    missed = fates["2027-03-28T01:00:00Z"]
+    assert (missed["what"], missed["local"]) == ("missed", "2027-03-28T03:00:00+02:00")
+    assert "is left out that day" in missed["note"]
+    assert fates["2027-03-29T00:30:00Z"]["what"] == "runs"
+    assert cli("simulate", *night) == 0
+    assert "(3:00:00)" in cli.err
+    assert "missed (misfire)" in cli.out
+    assert "nightly: 1 missed, 2 runs; misfire latest, overlap skip" in cli.err
+    assert cli("simulate", "--down", "1-5", "--date", "2027-03-28") == 2
+    assert cli("simulate", "--down", "01:00-05:00", "--date", "yesterday") == 2
+    assert cli("simulate", *night[:4], "--zone", "Moon") == 2
+    # The hour that is left out can't be one of an outage.
+    assert cli("simulate", *night[2:], "--down", "02:00-03:00") == 2
+
+
+def test_backfill(cli):
+    assert cli("init") == 0
+    assert cli("job", "create", "m", "--cron", "0 * * * *", "--", "true") == 0
+    assert cli("backfill", "m", "--from", "5h ago", "--dry-run", "--json") == 0
+    told = data(cli)
+    assert len(told["slots"]) == 5
+    assert not told["started"]
+    assert cli("backfill", "m", "--from", "5h ago") == 2
+    assert "add --yes" in cli.err
+    assert "5 to run, 0 had run" in cli.err
+    assert cli("backfill", "m", "--from", "5h ago", "--yes", "--max", "3") == 0
+    assert "3 queued" in cli.err
+    assert "2 more are left out" in cli.err
+    assert cli("backfill", "m", "--from", "5h ago", "--yes") == 0
+    assert "2 queued, 0 had run, 3 are under way" in cli.err
+    assert cli("backfill", "m", "--from", "5h ago", "--yes") == 0
+    assert cli.out == ""
+    assert cli("run", "list", "--job", "m", "--json") == 0
+    runs = data(cli)
+    assert {one["trigger"] for one in runs} == {"backfill"}
+    assert len(runs) == 5
