@@ -6,22 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-import msgspec
-
 from everbell.domain.account import Account, periods_of
 from everbell.domain.job import US, Job
 from everbell.domain.run import FINAL, Run, RunKey
-from everbell.testing.sim.history import End, Fault, History, Op, Start
+from everbell.testing.sim.chained import chains_complete, checked_first, limits_respected
+from everbell.testing.sim.history import Checked, End, History, Op, Start, Violation
 
 PLANNED = frozenset({"schedule", "catch_up"})
-
-
-class Violation(msgspec.Struct, frozen=True, kw_only=True):
-    """A broken promise: which one, in what way, and the evidence."""
-
-    promise: str
-    kind: str
-    detail: str
 
 
 def check_all(history: History) -> list[Violation]:
@@ -157,9 +148,7 @@ def success_recorded(history: History) -> Iterator[Violation]:
     """Promise 3: a success outside, of a process that lived on, is in the ledger."""
     rows = {row.key: row for row in history.rows}
     known = {job.id for job in history.jobs}
-    broken = {
-        event.node for event in history.events if isinstance(event, Fault) and event.kind != "boot"
-    }
+    broken = history.troubled()
     for event in history.events:
         if not isinstance(event, End) or event.outcome != "succeeded" or event.node in broken:
             continue
@@ -176,8 +165,12 @@ def stopped_means_stopped(history: History) -> Iterator[Violation]:
     project_of = {row.key.job_id: row.project_id for row in history.rows}
     project_of |= {job.id: job.project_id for job in history.jobs}
     spans = _closed_spans(history)
+    # A run begins with its check: what was stopped in between goes on.
+    checked = {event.key for event in history.events if isinstance(event, Checked)}
     for event in history.events:
-        if not isinstance(event, Start) or event.attempt > 1:
+        if not isinstance(event, Start | Checked) or event.attempt > 1:
+            continue
+        if isinstance(event, Start) and event.key in checked:
             continue
         job_id = event.key.job_id
         scopes = (("all", 0), ("project", project_of.get(job_id, -1)), ("job", job_id))
@@ -223,9 +216,7 @@ def overlap_respected(history: History) -> Iterator[Violation]:
             for one in versions
         )
     }
-    troubled = {
-        event.node for event in history.events if isinstance(event, Fault) and event.kind != "boot"
-    }
+    troubled = history.troubled()
     open_runs: dict[int, dict[tuple[RunKey, int, int], Start]] = defaultdict(dict)
     for event in history.events:
         if isinstance(event, Start) and event.key.job_id in single:
@@ -255,7 +246,7 @@ def nothing_stuck(history: History) -> Iterator[Violation]:
         yield Violation(promise="5", kind="stuck", detail=detail)
 
 
-def _at(start: Start) -> str:
+def _at(start: Start | Checked) -> str:
     return (
         f"{start.key.id}#{start.attempt}/{start.token} on {start.node} at {start.at_us / US:.3f} s"
     )
@@ -271,5 +262,8 @@ CHECKERS: tuple[Callable[[History], Iterator[Violation]], ...] = (
     success_recorded,
     stopped_means_stopped,
     overlap_respected,
+    chains_complete,
+    limits_respected,
+    checked_first,
     nothing_stuck,
 )

@@ -37,6 +37,7 @@ CRASH_POINTS = (
     "before:append_output",
     "after:recover",
     "during:run",
+    "during:check",
     "after:output",
 )
 SECRET = b"s" * 32

@@ -36,6 +36,25 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
 
 
+class Checked(msgspec.Struct, frozen=True, kw_only=True):
+    """The check of a run was called; ``code`` is its answer: 1 = nothing to do, None = too late."""
+
+    at_us: int
+    node: str
+    key: RunKey
+    attempt: int
+    token: int
+    code: int | None
+
+
+class LimitSet(msgspec.Struct, frozen=True, kw_only=True):
+    """A concurrency limit was to be set; from then on ``most`` runs may share it."""
+
+    at_us: int
+    name: str
+    most: int
+
+
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """Something bad, or its end: ``crash``, ``pause``, ``resume``, ``fenced``, ..."""
 
@@ -64,7 +83,15 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     highest_us: int
 
 
-Event = Start | End | Fault | Op
+class Violation(msgspec.Struct, frozen=True, kw_only=True):
+    """A broken promise: which one, in what way, and the evidence."""
+
+    promise: str
+    kind: str
+    detail: str
+
+
+Event = Start | End | Checked | LimitSet | Fault | Op
 
 
 class History(msgspec.Struct, kw_only=True):
@@ -81,6 +108,11 @@ class History(msgspec.Struct, kw_only=True):
     notice_us: int = 1_000_000
     stopped: list[str] = []
     stuck: list[str] = []
+
+    def troubled(self) -> set[str]:
+        """Return the lives to which something happened before the end of the simulation."""
+        calm = {"boot", "crash end"}
+        return {it.node for it in self.events if isinstance(it, Fault) and it.kind not in calm}
 
     def digest(self) -> str:
         """Return a hash of everything that happened: equal for equal seeds."""

@@ -18,14 +18,15 @@ from everbell.domain.job import (
     Misfire,
     OnFailure,
     Retry,
+    Then,
 )
 from everbell.domain.run import ACTIVE
 from everbell.ports.store import JobFilter, Page, RunFilter
-from everbell.services import holds, jobs, runs
+from everbell.services import holds, jobs, limits, runs
 from everbell.services.context import LOCAL, Services
 from everbell.services.validate import Draft
-from everbell.testing.sim.history import Op
-from everbell.testing.sim.world import SimClock
+from everbell.testing.sim.history import LimitSet, Op
+from everbell.testing.sim.world import CHECK, SimClock
 
 SCHEDULES = (
     "@every 1s",
@@ -69,6 +70,7 @@ class Operator:
         deeds: list[Callable[[], Any]] = [
             self._edit, self._edit_schedule, self._switch, self._switch, self._hold, self._release,
             self._trigger, self._cancel, self._cancel, self._resolve, self._delete,
+            self._limit,
         ]  # fmt: skip
         try:
             await self._chance.choice(deeds)()
@@ -120,7 +122,23 @@ class Operator:
             timeout_s=chance.choice([None, 0.5, 10.0]),
             on_failure=OnFailure(park_after=chance.choice([0, 0, 3])),
             delivery="at_most_once" if at_most_once else "at_least_once",
+            check=CHECK if chance.random() < 0.2 else None,
+            then=self._then(),
+            limits=chance.choice([(), (), (), ("a",), ("b",), ("a", "b")]),
         )
+
+    def _then(self) -> tuple[Then, ...]:
+        """Draw followers among the jobs made before, so that no chain is a circle."""
+        chance, before = self._chance, self._made - 1
+        drawn = [
+            Then(
+                job=f"job-{chance.randrange(before) + 1}",
+                on=chance.choice(["success", "failure", "always"]),
+                delay_s=chance.choice([0.0, 0.0, 3.0, 40.0]),
+            )
+            for _ in range(chance.choice([0, 0, 0, 1, 2]) if before > 0 else 0)
+        ]
+        return tuple({(one.job, one.on): one for one in drawn}.values())
 
     def _draft(self, job: Job, **changes: Any) -> Draft:
         return Draft(
@@ -213,6 +231,12 @@ class Operator:
 
     async def _resolve(self) -> None:
         await jobs.resolve(self._services, LOCAL, (await self._pick()).id)
+
+    async def _limit(self) -> None:
+        name, most = self._chance.choice("ab"), self._chance.choice([1, 2, 3])
+        event = LimitSet(at_us=self._now(), name=name, most=most)
+        self._cluster.history.events.append(event)
+        await limits.put(self._services, LOCAL, name, most)
 
     async def _delete(self) -> None:
         job = await self._pick()

@@ -15,9 +15,9 @@ from everbell.domain.job import US
 from everbell.domain.run import Run
 from everbell.ports.store import JobFilter, Page, RunFilter
 from everbell.services.context import Services
-from everbell.testing.sim.checkers import Violation, check_all
+from everbell.testing.sim.checkers import check_all
 from everbell.testing.sim.cluster import CRASH_POINTS, SECRET, Cluster
-from everbell.testing.sim.history import History
+from everbell.testing.sim.history import History, Violation
 from everbell.testing.sim.loop import VirtualLoop
 from everbell.testing.sim.operations import Operator
 from everbell.testing.sim.world import Faults, FaultyStore, SimClock, SimEntropy

@@ -12,10 +12,10 @@ import msgspec
 
 from everbell.domain.audit import AuditEntry
 from everbell.domain.errors import StoreUnavailable, StoreUnknownOutcome
-from everbell.domain.job import US, Action
+from everbell.domain.job import US, Action, CommandAction
 from everbell.domain.run import Outcome
 from everbell.ports.executor import Assignment, OutputSink
-from everbell.testing.sim.history import Changed, End, History, Start
+from everbell.testing.sim.history import Changed, Checked, End, History, Start
 
 WITHDRAW = frozenset({"change_job", "delete_job", "add_hold"})
 READS = frozenset(
@@ -23,10 +23,12 @@ READS = frozenset(
         "get_project", "list_projects", "find_credential", "get_credential", "list_credentials",
         "get_job", "get_jobs", "list_jobs", "job_versions", "list_holds", "due", "next_due_us",
         "still_claimed", "cancel_flags", "read_output", "get_run", "attempts", "list_runs",
-        "last_runs", "orphans", "list_nodes",
+        "last_runs", "orphans", "list_nodes", "list_limits",
     }
 )  # fmt: skip
 LOAD_RSS = 64 << 20
+CHECK = CommandAction(argv=("check",))
+"""The action that is a check; all others are work."""
 
 
 class SimClock:
@@ -267,6 +269,8 @@ class SimExecutor:
         """Perform one attempt in virtual time."""
         if self.silent:
             return Outcome(state="cancelled")
+        if work.action == CHECK:
+            return await self._check(work, cancel)
         run = work.run
         target = Target(f"{self._seed}/{run.key.job_id}")
         duration, outcome, output = target.draw(run.attempt, run.key.id)
@@ -284,6 +288,26 @@ class SimExecutor:
         finally:
             self._log_end(work, ended)
         return outcome
+
+    async def _check(self, work: Assignment, cancel: asyncio.Event) -> Outcome:
+        run = work.run
+        chance = random.Random(f"{self._seed}/check/{run.key.id}")
+        code = chance.choice([0, 0, 1, 1, 2])
+        duration = 0.01 if self.brisk else chance.random() * chance.choice([0.1, 3.0, 12.0])
+        late = duration > work.timeout_s
+        self._history.events.append(
+            Checked(
+                at_us=round(self._clock.monotonic() * US),
+                node=self._node,
+                key=run.key,
+                attempt=run.attempt,
+                token=run.token,
+                code=None if late else code,
+            )
+        )
+        await self._reach("during:check")
+        found = Outcome(state="failed" if code else "succeeded", code=code)
+        return await self._wait(work, cancel, duration, found)
 
     async def _wait(
         self, work: Assignment, cancel: asyncio.Event, duration: float, outcome: Outcome
