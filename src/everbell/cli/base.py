@@ -125,7 +125,7 @@ def show_error(error: EverbellError) -> None:
     """Print an expected error: what, where, why, and what next."""
     say(f"{_styled('error:', 'red')} {error.message}")
     if isinstance(error, ScheduleError):
-        for line in _pointed(error.text, error.position):
+        for line in pointed(error.text, error.position):
             say(f"  {line}")
     for line in _details(error):
         say(f"  {line}")
@@ -154,11 +154,11 @@ def _details(error: EverbellError) -> list[str]:
 def _caret(problem: dict[str, Any]) -> list[str] | None:
     text, position = problem.get("text"), problem.get("position")
     if isinstance(text, str) and isinstance(position, int):
-        return _pointed(text, position)
+        return pointed(text, position)
     return None
 
 
-def _pointed(text: str, position: int) -> list[str]:
+def pointed(text: str, position: int) -> list[str]:
     """Return the text and a caret below the position; of a long text only what is near it."""
     start = max(0, position - CARET_BEFORE)
     stop = start + CARET_WIDTH
