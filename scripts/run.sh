@@ -13,7 +13,9 @@ export PATH="$bin:$PATH"
 cd "$dir"
 if [ ! -e .first-job ]; then
     # The store is the meeting point, so a job can be created before the node starts.
-    everbell job create hello --every 10s -- /bin/echo "hello from everbell"
+    # It may be there without the mark, if this was broken off in between.
+    everbell job get hello >/dev/null 2>&1 ||
+        everbell job create hello --every 10s -- /bin/echo "hello from everbell"
     : >.first-job
 fi
 exec everbell start

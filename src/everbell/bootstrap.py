@@ -38,6 +38,7 @@ from everbell.executors.registry import build_executors
 from everbell.ports.functions import Functions
 from everbell.services import run_input
 from everbell.services.context import Services
+from everbell.services.projects import make_default
 from everbell.stores.memory import MemoryStore
 from everbell.stores.sqlite import SqliteStore
 from everbell.stores.sqlite import backup as sqlite_backup
@@ -109,16 +110,14 @@ async def _open_checked(loaded: Loaded, secrets: Secrets) -> Store:
     store = await open_store(loaded.settings, loaded.directory)
     own = key_check(secrets.key)
     try:
-        known = await store.meta("secret_check", own)
+        if await store.meta("secret_check", own) != own:
+            message = "the secret key is not the one that this database was made with"
+            hint = "restore the .everbell file that belongs to it, or use another database"
+            raise ConfigError(message, hint=hint)
+        await make_default(store, SystemClock(), SystemEntropy())
     except EverbellError:
         await store.close()
         raise
-    if known != own:
-        await store.close()
-        message = "the secret key is not the one that this database was made with"
-        raise ConfigError(
-            message, hint="restore the .everbell file that belongs to it, or use another database"
-        )
     return store
 
 

@@ -72,7 +72,7 @@ async def release(services: Services, actor: Actor, hold_id: int, choice: Choice
     if hold_id not in holds:
         raise missing("hold", hold_id)
     if holds[hold_id].scope == "all":
-        actor.require_all_projects("release a hold of all projects")
+        _require_all(actor, "release a hold of all projects")
     it = holds[hold_id]
     store = noted(
         services, actor, f"hold.release.{choice}", it, project_id=await _project_of(services, it)
@@ -90,6 +90,12 @@ def _check_end(end: End | None, now_us: int) -> None:
     raise ValidationError("the hold can't be stored", hint=hint, problems=(problem,))
 
 
+def _require_all(actor: Actor, what: str) -> None:
+    """Whoever stops, or starts, everything is an admin of everything."""
+    actor.require_all_projects(what)
+    actor.require("admin")
+
+
 async def _target(
     services: Services,
     actor: Actor,
@@ -98,7 +104,7 @@ async def _target(
     project: int | str | None,
 ) -> int:
     if scope == "all":
-        actor.require_all_projects("hold all projects")
+        _require_all(actor, "hold all projects")
         if target is not None:
             problem = FieldProblem(
                 "/target", "has no meaning with scope 'all'", hint="leave it out"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 
 from everbell.domain.errors import (
@@ -12,13 +14,16 @@ from everbell.domain.errors import (
     ValidationError,
 )
 from everbell.domain.records import Project
-from everbell.ports.store import Page
+from everbell.ports.clock import Clock, Entropy
+from everbell.ports.store import Page, Store
 from everbell.services.audit import noted
 from everbell.services.context import Actor, Services, VersionMismatch, as_key, missing
 from everbell.services.ids import uuid7
 from everbell.services.validate import description_problems, name_problems
 
 DEFAULT_PROJECT = "default"
+_ABOUT_DEFAULT = "Jobs that name no project"
+_MADE = "default_project"
 TRIES = 5
 """Times that a change is tried again when somebody was faster."""
 
@@ -125,9 +130,30 @@ async def default(services: Services, actor: Actor) -> Project:
     except NotFoundError:
         pass
     try:
-        return await create(services, actor, DEFAULT_PROJECT, "Jobs that name no project")
+        return await create(services, actor, DEFAULT_PROJECT, _ABOUT_DEFAULT)
     except ConflictError:
         return await services.store.get_project(DEFAULT_PROJECT)
+
+
+async def make_default(store: Store, clock: Clock, entropy: Entropy) -> None:
+    """Give a new store its default project, once: whoever removes or renames it has the say.
+
+    Several processes may do so at once: the first wins.
+    """
+    if await store.meta(_MADE):
+        return
+    now_us = clock.now_us()
+    new = Project(
+        id=0,
+        uuid=uuid7(clock, entropy),
+        name=DEFAULT_PROJECT,
+        description=_ABOUT_DEFAULT,
+        created_us=now_us,
+        updated_us=now_us,
+    )
+    with contextlib.suppress(ConflictError):
+        await store.add_project(new)
+    await store.meta(_MADE, "yes")
 
 
 async def by_ids(services: Services, ids: set[int]) -> dict[int, Project]:

@@ -160,6 +160,19 @@ async def test_bound_keys_do_not_touch_what_all_share(world):
     assert (await client.post(f"/holds/{hold['id']}/release", {"missed": "skip"})).status == 403
 
 
+async def test_only_an_admin_of_all_holds_everything(world):
+    everything = {"scope": "all"}
+    writer = await world.client(scopes=["read", "run", "write"])
+    refused = await writer.post("/holds", everything)
+    assert (refused.status, refused.json()["code"]) == (403, "forbidden")
+    assert "'admin'" in refused.json()["detail"]
+    admin = await world.client(scopes=["admin"])
+    hold = (await admin.post("/holds", everything)).data
+    release = f"/holds/{hold['id']}/release"
+    assert (await writer.post(release, {"missed": "skip"})).status == 403
+    assert (await admin.post(release, {"missed": "skip"})).status == 200
+
+
 async def test_missing_and_hidden_answer_the_same(world):
     await world.local.post("/projects", {"name": "mine"})
     job = await world.job(name="hidden")

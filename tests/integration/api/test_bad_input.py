@@ -347,3 +347,26 @@ def test_unify_takes_or_refuses_any_json(body):
         unify(body)
     except ValidationError as error:
         assert error.problems
+
+
+@pytest.mark.parametrize(
+    ("raw", "key"),
+    [
+        ('{"name": "a", "schedule": "@hourly", "name": "b"}', "name"),
+        ('[{"name": "a"}, {"name": "b", "data": {"x": [{"y": 1, "y": 1}]}}]', "y"),
+        ('{"name": "a", "n\\u0061me": "b"}', "name"),
+        ('{"ä": 1, "ä": 2}', "ä"),
+    ],
+)
+async def test_a_key_that_stands_twice_is_named(world, raw, key):
+    headers = {"content-type": "application/json"}
+    answer = await world.local.request("POST", "/jobs", chunks=[raw.encode()], headers=headers)
+    assert f'the key "{key}" stands twice' in problem(answer, 400, "invalid_json")["detail"]
+    await nothing_was_stored(world)
+
+
+async def test_numbers_that_python_refuses_are_no_reason_to_refuse_a_body(world):
+    raw = json.dumps({**JOB, "data": {"n": 0}}).replace("0}", "1" + "0" * 5000 + "e0}")
+    headers = {"content-type": "application/json"}
+    answer = await world.local.request("POST", "/jobs", chunks=[raw.encode()], headers=headers)
+    assert answer.status in {201, 400, 422}

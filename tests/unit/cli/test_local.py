@@ -48,6 +48,13 @@ def test_create_credential_as_on_the_scheduler0_page(cli):
     assert cli("credential", "revoke", made["api_key"], "--yes") == 0
 
 
+def test_the_default_project_is_there_from_the_start(ready):
+    assert ready("project", "get", "default", "--json") == 0
+    assert data(ready)["id"] == 1
+    assert ready("project", "secret", "default") == 0
+    assert ready.out.startswith("whsec_")
+
+
 def test_a_job_from_birth_to_death(ready):
     cli = ready
     assert cli("project", "create", "ops") == 0

@@ -136,6 +136,8 @@ def test_what_a_run_waits_for(server, words):
 def test_a_run_that_starts_at_once_waits_for_nothing():
     assert what_it_waits_for(Server([run(1)]), run(1)) == ""
     assert what_it_waits_for(Server([], holds=[HELD]), run(1, "running", -1)) == ""
+    taken = Server([run(1, "running")])
+    assert what_it_waits_for(taken, run(1)) == ""
     other = {**HELD, "target_id": 2}
     assert what_it_waits_for(Server([run(1)], holds=[other]), run(1)) == ""
 
