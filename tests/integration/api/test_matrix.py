@@ -23,6 +23,7 @@ BODIES = {
     "holds_release": {"missed": "skip"},
     "limits_set": {"most": 2},
     "schedules_preview": {"schedule": "@hourly"},
+    "jobs_backfill": {"from": "2026-02-02T02:39:00Z", "to": "2026-02-02T02:40:00Z"},
 }
 ids = [one.name for one in GUARDED]
 
