@@ -7,6 +7,8 @@ from everbell.api.table import ENDPOINTS
 HOOK = {"kind": "http", "url": "http://example.com/hook"}
 JOB = {"name": "j", "schedule": "@hourly", "action": HOOK}
 
+PAST = {"from": "2026-02-02T02:00:00Z", "to": "2026-02-02T02:00:00Z"}
+
 # One good request for every route that changes something, in an order that works.
 STEPS = [
     ("projects_create", "POST", "/projects", {"name": "p"}, "project.create"),
@@ -17,6 +19,9 @@ STEPS = [
     ("jobs_replace", "PUT", "/jobs/j", JOB, "job.change"),
     ("jobs_disable", "POST", "/jobs/j/disable", None, "job.disable"),
     ("jobs_enable", "POST", "/jobs/j/enable", None, "job.enable"),
+    ("jobs_skip_next", "POST", "/jobs/j/skip-next", None, "job.skip_next"),
+    ("jobs_run_instead", "POST", "/jobs/j/run-instead", None, "job.run_instead"),
+    ("jobs_backfill", "POST", "/jobs/j/backfill", PAST, "run.backfill"),
     ("jobs_resolve", "POST", "/jobs/j/resolve", None, None),  # nothing to resolve
     ("jobs_run", "POST", "/jobs/j/runs", {"reason": "r"}, "run.start"),
     ("runs_cancel", "POST", "/runs/{run}/cancel", None, "run.cancel"),
