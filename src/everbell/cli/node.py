@@ -11,7 +11,6 @@ from everbell.cli.output import Column, print_answer, print_json
 COLUMNS: list[Column] = [
     ("NAME", "name"),
     ("STATE", "state"),
-    ("WHY", "reason"),
     ("ADDRESS", "address"),
     ("RUNNING", "running"),
     ("QUEUED", "queued"),
@@ -20,6 +19,7 @@ COLUMNS: list[Column] = [
     ("CPU %", "cpu_percent"),
     ("HEARTBEAT", "heartbeat_at"),
     ("ID", "id"),
+    ("WHY", "reason"),
 ]
 
 
