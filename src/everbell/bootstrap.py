@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import uvicorn
 import uvloop
 
 from everbell import __version__
 from everbell.api.app import create_app
+from everbell.api.routes_metrics import metrics_route
+from everbell.api.serving import Server, listen, serve_until, server_config
 from everbell.config.loader import Loaded
 from everbell.config.schema import Settings
 from everbell.config.secrets import (
@@ -35,6 +35,7 @@ from everbell.engine.heartbeat import Identity
 from everbell.engine.node import NodeEngine, World
 from everbell.executors.output import BoundedSink
 from everbell.executors.registry import build_executors
+from everbell.ports.destinations import DestinationMeter
 from everbell.ports.functions import Functions
 from everbell.services import run_input
 from everbell.services.context import Services
@@ -43,20 +44,21 @@ from everbell.stores.memory import MemoryStore
 from everbell.stores.sqlite import SqliteStore
 from everbell.stores.sqlite import backup as sqlite_backup
 from everbell.telemetry.clock import SystemClock, SystemEntropy
+from everbell.telemetry.instruments import Instruments, open_instruments
 from everbell.telemetry.load import SystemLoad
 from everbell.telemetry.logs import reopen_files
+from everbell.telemetry.metered import watch_loop
+from everbell.telemetry.metrics import Metrics, Reading
 from everbell.telemetry.systemd import Supervisor
+from everbell.telemetry.traces import Traces
 
 if TYPE_CHECKING:
+    from starlette.applications import Starlette
     from starlette.types import ASGIApp
 
     from everbell.ports.store import Store
 
 log = logging.getLogger(__name__)
-
-DRAIN_S = 3
-"""Seconds that open API requests (followed logs) have when the server stops."""
-
 
 class Program(NamedTuple):
     """Code that a node runs: its functions, and what is to be done before the node starts."""
@@ -181,6 +183,7 @@ async def embedded(loaded: Loaded, secrets: Secrets, program: Program) -> AsyncI
             yield Embedded(engine, services, app)
         finally:
             await engine.stop()
+            await _close_traces(engine)
     finally:
         await store.close()
 
@@ -242,7 +245,7 @@ async def _serve(
     stop, supervisor = asyncio.Event(), Supervisor(os.environ)
     # Before anything is opened: from here on a signal ends the node in good order.
     _catch_signals(settings, stop)
-    listener = _listen(settings)
+    listener = listen(settings)
     host, port = listener.getsockname()[:2]
     address = f"{settings.server.protocol}://{host}:{port}"
     store = await _open_checked(loaded, secrets)
@@ -259,13 +262,14 @@ async def _serve(
                 ready(address)
 
             async with _watched(supervisor, engine):
-                server = _Server(_server_config(app, settings), up)
-                await _until_stopped(server, engine, listener, stop)
+                server = Server(server_config(app, settings), up)
+                await serve_until(server, listener, stop, engine.failed)
             grace_s = settings.execution.shutdown_grace
             supervisor.tell("STOPPING=1", f"STATUS=what runs has {grace_s:g} s to end")
             log.info("the node stops: nothing new starts, what runs has %g s", grace_s)
         finally:
             await engine.stop()
+            await _close_traces(engine)
     finally:
         await store.close()
     if engine.failure:
@@ -273,28 +277,13 @@ async def _serve(
     return 1 if engine.failure else 0
 
 
-def _server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        loop="none",
-        lifespan="off",
-        log_config=None,
-        log_level=_server_log_level(settings),
-        access_log=settings.log.level == "DEBUG",
-        server_header=False,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-
-
-def _server_log_level(settings: Settings) -> int:
-    """Each request is told at DEBUG, else only what went wrong."""
-    return logging.INFO if settings.log.level == "DEBUG" else logging.WARNING
-
-
 def _assemble(
     settings: Settings, secrets: Secrets, store: Store, address: str, program: Program | None
 ) -> tuple[NodeEngine, ASGIApp, Services]:
     clock, entropy = SystemClock(), SystemEntropy()
+    identity = _identity(settings, address)
+    instruments = open_instruments(settings.telemetry, identity.name, __version__)
+    store = instruments.over(store, clock)
     functions = program.functions if program is not None else None
     inputs = partial(run_input.read, store)
     executors = build_executors(settings, clock, __version__, functions, inputs)
@@ -306,8 +295,10 @@ def _assemble(
         executors=executors,
         new_sink=lambda: BoundedSink(settings.execution.output_bytes),
         secret_key=secrets.key,
+        observer=instruments.metrics,
+        tracer=instruments.traces,
     )
-    engine = NodeEngine(settings, world, _identity(settings, address))
+    engine = NodeEngine(settings, world, identity)
     services = Services(
         store=store,
         clock=clock,
@@ -317,7 +308,66 @@ def _assemble(
         checks={kind: executor.check for kind, executor in executors.items()},
         hints=engine,
     )
-    return engine, create_app(services, ready=lambda: _unready(engine)), services
+    return engine, _face(engine, services, instruments), services
+
+
+def _face(engine: NodeEngine, services: Services, instruments: Instruments) -> ASGIApp:
+    """Return the API of a node, with ``/metrics`` if it counts."""
+
+    def ready() -> str:
+        return _unready(engine)
+
+    metrics = instruments.metrics
+    exposition = instruments.exposition(lambda: _reading(engine, app), __version__)
+    if metrics is None or exposition is None:
+        app = create_app(services, ready=ready)
+        return app
+    names = partial(_names_of_jobs, engine, metrics)
+
+    async def render(accept: str) -> tuple[bytes, str]:
+        return exposition.text(accept, await names())
+
+    route = metrics_route(services, render)
+    app = create_app(services, ready=ready, answered=metrics.answered, extra_routes=[route])
+    return app
+
+
+async def _names_of_jobs(engine: NodeEngine, metrics: Metrics) -> dict[int, tuple[str, str]]:
+    found: dict[int, tuple[str, str]] = {}
+    for job in await engine.world.store.get_jobs(metrics.jobs()):
+        project = await engine.catalog.project(job.project_id)
+        found[job.id] = (project.name if project is not None else "", job.name)
+    return found
+
+
+def _reading(engine: NodeEngine, app: Starlette) -> Reading:
+    """Return what the node is now, for ``/metrics``."""
+    states = engine.health()
+    places = [
+        place
+        for executor in engine.world.executors.values()
+        if isinstance(executor, DestinationMeter)
+        for place in executor.destinations()
+    ]
+    return Reading(
+        live=len(engine.execution.live),
+        waiting=len(engine.execution),
+        timed=len(engine.firing.timers),
+        ending=len(engine.finisher.keys()),
+        workers=engine.execution.workers,
+        lease_age_s=engine.heartbeat.age_s(),
+        lease_s=engine.settings.node.lease,
+        healthy={one.name: states[one.name] == "ok" for one in engine.services()},
+        throttled=bool(engine.heartbeat.throttled),
+        destinations=places,
+        followers=app.state.limits.followers,
+    )
+
+
+async def _close_traces(engine: NodeEngine) -> None:
+    if isinstance(engine.world.tracer, Traces):
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, engine.world.tracer.close)
 
 
 def _unready(engine: NodeEngine) -> str:
@@ -336,51 +386,6 @@ def _identity(settings: Settings, address: str) -> Identity:
         workers=settings.engine.max_workers,
         address=address,
     )
-
-
-def _listen(settings: Settings) -> socket.socket:
-    """Bind the API's port. Raises ConfigError that names the key to change."""
-    server = settings.server
-    try:
-        family = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family[0], socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(family[4])
-        listener.listen(1024)
-    except OSError as error:
-        message = f"can't listen on {server.host}:{server.port}: {error.strerror or error}"
-        raise ConfigError(message, hint=_listen_hint(error)) from error
-    listener.setblocking(False)
-    return listener
-
-
-def _listen_hint(error: OSError) -> str:
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return "server.host must be an address of this machine, such as 127.0.0.1 or 0.0.0.0"
-    if error.errno in {errno.EACCES, errno.EPERM}:
-        return "ports below 1024 need special rights: choose another server.port"
-    return "is a node running already? choose another server.port or server.host"
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: the node decides when to stop.
-
-    ``up`` is called once requests are answered.
-    """
-
-    def __init__(self, config: uvicorn.Config, up: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._up = up
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone."""
-        yield
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to answer, and say so."""
-        await super().startup(sockets=sockets)
-        self._up()
 
 
 def _catch_signals(settings: Settings, stop: asyncio.Event) -> None:
@@ -407,30 +412,12 @@ def _has_terminal() -> bool:
 
 @contextlib.asynccontextmanager
 async def _watched(supervisor: Supervisor, engine: NodeEngine) -> AsyncIterator[None]:
-    watch = supervisor.watch(SystemClock(), lambda: not engine.failed.is_set())
-    watching = asyncio.get_running_loop().create_task(watch)
+    clock, loop = SystemClock(), asyncio.get_running_loop()
+    watches = [loop.create_task(supervisor.watch(clock, lambda: not engine.failed.is_set()))]
+    if isinstance(engine.world.observer, Metrics):
+        watches.append(loop.create_task(watch_loop(clock, engine.world.observer)))
     try:
         yield
     finally:
-        watching.cancel()
-
-
-async def _until_stopped(
-    server: _Server, engine: NodeEngine, listener: socket.socket, stop: asyncio.Event
-) -> None:
-    if stop.is_set():
-        listener.close()
-        return
-    loop = asyncio.get_running_loop()
-    serving = loop.create_task(server.serve(sockets=[listener]))
-    waits = [
-        loop.create_task(stop.wait()),
-        loop.create_task(engine.failed.wait()),
-    ]
-    try:
-        await asyncio.wait([serving, *waits], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()
-        server.should_exit = True
-        await serving
+        for watch in watches:
+            watch.cancel()

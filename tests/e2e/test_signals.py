@@ -21,6 +21,7 @@ Make = Callable[..., NodeProcess]
 STRIKE = textwrap.dedent("""
     import os, signal, sys
     from everbell import bootstrap
+    from everbell.api import serving
     from everbell.engine.node import NodeEngine
 
     def strike(owner, name):
@@ -41,7 +42,7 @@ STRIKE = textwrap.dedent("""
     [
         "strike(bootstrap, 'open_store')",
         "strike(NodeEngine, 'start')",
-        "strike(bootstrap._Server, 'startup')",
+        "strike(serving.Server, 'startup')",
     ],
 )
 def test_a_signal_during_the_start_ends_the_node_in_good_order(new_node: Make, strike: str) -> None:

@@ -32,17 +32,19 @@ def create_app(
     services: Services,
     *,
     ready: Callable[[], str] = lambda: "",
+    answered: Callable[[str, str, int], None] = lambda _method, _route, _status: None,
     extra_routes: Sequence[BaseRoute] = (),
     lifespan: Any = None,
 ) -> Starlette:
     """Return the API as an ASGI application.
 
     ``ready`` tells why the node can't work, or nothing. ``extra_routes`` come after the API's.
+    ``answered`` is told of each answer: method, route (a pattern, not an address), status.
     """
     routes: list[BaseRoute] = []
     limits = Limits(services.settings.api)
     for path, methods in _by_path().items():
-        endpoint = _dispatcher(_World(services, ready, limits), methods)
+        endpoint = _dispatcher(_World(services, ready, limits, answered), path, methods)
         for prefix in PREFIXES:
             route = Route(prefix + path, endpoint, include_in_schema=False)
             # Every method: the dispatcher itself refuses, with the methods that are possible.
@@ -51,6 +53,7 @@ def create_app(
 
     async def refuse(request: Request, error: Exception) -> Response:
         request_id = _request_id(services, request)
+        answered("other", "unknown", 404)
         return _finish(
             answer_error(_routing_error(request, error), _path(request), request_id), request_id
         )
@@ -76,9 +79,12 @@ class _World(NamedTuple):
     services: Services
     ready: Callable[[], str]
     limits: Limits
+    answered: Callable[[str, str, int], None]
 
 
-def _dispatcher(world: _World, methods: dict[str, Endpoint]) -> Callable[[Request], Any]:
+def _dispatcher(
+    world: _World, path: str, methods: dict[str, Endpoint]
+) -> Callable[[Request], Any]:
     allowed = tuple(sorted(methods))
     services = world.services
 
@@ -100,6 +106,7 @@ def _dispatcher(world: _World, methods: dict[str, Endpoint]) -> Callable[[Reques
             response = answer_error(UserError("the client went away"), _path(request), request_id)
         except Exception as error:  # noqa: BLE001  (HTTP boundary)
             response = answer_error(error, _path(request), request_id)
+        world.answered(method if method in methods else "other", path, response.status_code)
         return _finish(response, request_id)
 
     return dispatch

@@ -29,7 +29,7 @@ from everbell.domain.secrets import key_check
 from everbell.telemetry.clock import SystemClock
 
 if TYPE_CHECKING:
-    from everbell.stores.sqlite.backup import Content
+    from everbell.bootstrap import database_copies
 
 COLUMNS: list[Column] = [
     ("BACKUP", "file"),
@@ -124,7 +124,7 @@ def _free_name(target: Path, now_us: int) -> Path:
     raise ConfigError(f"too many old databases beside {target}", hint="remove some")
 
 
-def _tell_plan(content: Content, target: Path, *, held: bool) -> None:
+def _tell_plan(content: database_copies.Content, target: Path, *, held: bool) -> None:
     say(f"the backup holds {content.jobs} jobs and {content.runs} runs")
     if content.last_slot_us is not None:
         say(f"its ledger ends at {iso(content.last_slot_us)}; what ran since then is not in it:")

@@ -67,6 +67,8 @@ def expectation(field: Field) -> str:
         return "a list of texts"
     if get_origin(field.base) is dict:
         return "a table of texts"
+    if field.base is bool:
+        return "true or false"
     return "a text"
 
 

@@ -162,6 +162,28 @@ class Api(Record, frozen=True):
     max_followers: Annotated[Positive, doc("Outputs followed at once on a node.")] = 1000
 
 
+class Telemetry(Record, frozen=True):
+    """Figures and traces for other programs."""
+
+    metrics: Annotated[bool, doc("Whether `/metrics` answers, in Prometheus' format.")] = False
+    metrics_login: Annotated[
+        bool,
+        doc("Whether `/metrics` needs a credential: scope `read`, bound to no project."),
+    ] = True
+    job_metrics: Annotated[
+        bool, doc("Whether runs are counted by job too, of at most 1,000 jobs.")
+    ] = False
+    traces: Annotated[
+        bool, doc("Whether each attempt is a span, sent by OpenTelemetry; needs `everbell[otel]`.")
+    ] = False
+    traces_endpoint: Annotated[
+        str, doc("Where spans go, by OTLP over HTTP; empty = OTEL_EXPORTER_OTLP_ENDPOINT.")
+    ] = ""
+    traces_sample: Annotated[
+        float, Meta(ge=0, le=1), doc("Share of attempts that are recorded.")
+    ] = 1.0
+
+
 class Log(Record, frozen=True):
     """Logging."""
 
@@ -183,4 +205,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     python: Python = Python()
     callbacks: Callbacks = Callbacks()
     api: Api = Api()
+    telemetry: Telemetry = Telemetry()
     log: Log = Log()

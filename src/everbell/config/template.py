@@ -39,6 +39,8 @@ def _entry(field: Field, form: str) -> str:
 
 def toml_value(value: Any) -> str:
     """Return a setting's value as TOML (its lists and texts are YAML too)."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     if isinstance(value, (tuple, list)):

@@ -94,6 +94,9 @@ def headers_of(
     """
     run = work.run
     name = run.id
+    if work.traceparent:
+        own = {key: value for key, value in headers.items() if key.lower() != "traceparent"}
+        headers = own | {"traceparent": work.traceparent}
     return headers | {
         "content-type": "application/json",
         "webhook-id": name,

@@ -58,6 +58,8 @@ def environment(settings: Execution, action: ProcessAction, work: Assignment) ->
         "EVERBELL_ATTEMPT": str(run.attempt),
         "EVERBELL_TOKEN": str(run.token),
     }
+    if work.traceparent:
+        env["TRACEPARENT"] = work.traceparent
     return env
 
 

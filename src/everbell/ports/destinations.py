@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from everbell.domain.job import Record
 
@@ -19,6 +19,7 @@ class DestinationState(Record, frozen=True):
     waiting: int
 
 
+@runtime_checkable
 class DestinationMeter(Protocol):
     """Who knows destinations.
 

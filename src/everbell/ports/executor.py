@@ -13,6 +13,7 @@ class Assignment(Record, frozen=True):
     """All that an executor needs for one attempt.
 
     ``webhook_secret`` signs callbacks (raw bytes). ``timeout_s`` bounds the whole attempt.
+    ``traceparent``: what a traced target continues; empty = it is not traced.
     """
 
     run: Run
@@ -24,6 +25,7 @@ class Assignment(Record, frozen=True):
     data: Any
     timeout_s: float
     webhook_secret: bytes
+    traceparent: str = ""
 
 
 class OutputSink(Protocol):
