@@ -187,7 +187,7 @@ async def change(
     job = await find(services, actor, key)
     draft = edit(job)
     if draft.definition.then:
-        await refuse_circles(services.store, job.project_id, [draft])
+        await refuse_circles(services.store, job.project_id, [draft], job.id)
     return await _swap(services, asked, job, apply)
 
 

@@ -13,7 +13,7 @@ from everbell.domain.chain import LINKS_MAX
 from everbell.domain.job import US, CommandAction, Definition, HttpAction, OnFailure, Retry, Then
 from everbell.domain.run import ACTIVE, FINAL, Outcome
 from everbell.ports.store import JobFilter, Page, RunFilter
-from everbell.services import holds, jobs, limits, runs
+from everbell.services import holds, jobs, limits, projects, runs
 from everbell.services.context import LOCAL, Services
 from everbell.services.validate import Draft
 from everbell.stores.memory import MemoryStore
@@ -376,6 +376,21 @@ def test_a_follower_that_is_disabled_deleted_or_held():
         await holds.release(small.services, LOCAL, hold.id, "skip")
         assert [row.state for row in await small.ended(held)] == ["succeeded"]
         assert [name for name, _, _ in small.calls] == ["a", "held"]
+
+    story(tell)
+
+
+def test_a_job_of_another_project_never_follows():
+    async def tell(small):
+        await projects.create(small.services, LOCAL, "other")
+        draft = Draft(definition=Definition(name="theirs", action=WORK), project="other")
+        [theirs] = await jobs.create(small.services, LOCAL, [draft])
+        names = ("theirs", str(theirs.id), theirs.uuid)
+        job = await small.job("a", then=tuple(Then(job=name) for name in names))
+        await small.start(job)
+        await small.ended(job)
+        await passes(3)
+        assert await small.rows(theirs) == []
 
     story(tell)
 
