@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+
 class Program(NamedTuple):
     """Code that a node runs: its functions, and what is to be done before the node starts."""
 

@@ -82,9 +82,7 @@ class _World(NamedTuple):
     answered: Callable[[str, str, int], None]
 
 
-def _dispatcher(
-    world: _World, path: str, methods: dict[str, Endpoint]
-) -> Callable[[Request], Any]:
+def _dispatcher(world: _World, path: str, methods: dict[str, Endpoint]) -> Callable[[Request], Any]:
     allowed = tuple(sorted(methods))
     services = world.services
 
