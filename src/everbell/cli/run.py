@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from everbell.cli.base import Group, UsageError, say, state
+from everbell.cli.chain import chain_of
 from everbell.cli.client import ApiClient, connect, seg
 from everbell.cli.find import find_job
 from everbell.cli.follow import follow_run
@@ -31,6 +32,8 @@ DETAILS: list[Column] = [
     *COLUMNS[:-1],
     ("ERROR", "error"),
     ("REASON", "reason"),
+    ("FOLLOWS", "follows"),
+    ("THEN", "then"),
     ("ATTEMPT", "attempt"),
     ("ATTEMPTS", "attempts"),
     ("NODE", "node"),
@@ -74,7 +77,10 @@ def list_(job_key: str | None, project: str | None, states: tuple[str, ...], lim
 def show(run_id: str | None, job_key: str | None, project: str | None) -> None:
     """Show one run."""
     client, chosen = _chosen(run_id, job_key, project)
-    print_record(client.call("GET", f"/runs/{seg(chosen)}"), DETAILS)
+    answer = client.call("GET", f"/runs/{seg(chosen)}")
+    if state().form == "table":
+        answer = {**answer, "data": {**answer["data"], **chain_of(client, answer["data"])}}
+    print_record(answer, DETAILS)
 
 
 run.add_command(show, "get")

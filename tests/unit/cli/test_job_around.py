@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +94,34 @@ def test_limits_are_set_listed_and_forgotten(ready):
     assert ready("limit", "delete", "db") == 5
     assert "`everbell limit list` shows what is there" in ready.err
     assert ready("limit", "set", "db", "0") == 2
+
+
+def test_a_run_shows_what_it_follows_and_what_follows_it(ready):
+    from everbell.domain.chain import follower_key
+    from everbell.domain.job import Then
+    from everbell.domain.run import RunKey
+    from everbell.ports.store import NewRun
+    from everbell.stores.sqlite import SqliteStore
+
+    assert create(ready, "--then", "b") == 0
+    assert ready("job", "create", "b", "--", "true") == 0
+    assert ready("job", "run", "a", "--json") == 0
+    parent = json.loads(ready.out)["data"]["id"]
+    key = follower_key(RunKey.parse(parent), Then(job="b"), 2)
+
+    async def follow():
+        [path] = Path().glob("*.db")
+        store = await SqliteStore.open(path)
+        new = NewRun(
+            key=key, project_id=1, version=1, trigger="chain", due_us=1,
+            reason=f"succeeded of {parent}",
+        )  # fmt: skip
+        await store.enqueue(new, 1)
+        await store.close()
+
+    asyncio.run(follow())
+    assert ready("run", "show", parent) == 0
+    assert f"THEN       {key.id} (b, queued)" in ready.out
+    assert ready("run", "show", key.id) == 0
+    assert f"FOLLOWS    {parent} (a, queued)" in ready.out
+    assert f"REASON     succeeded of {parent}" in ready.out
