@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import apsw
@@ -65,3 +66,40 @@ def test_verify_a_killed_node_its_backup_and_a_forged_copy(
     assert code == 1
     found = answer["data"]["findings"]
     assert sorted(one["kind"] for one in found if not one["why"]) == ["gap", "gap", "no_slot"]
+
+
+def test_slots_decided_by_hand_on_a_node_at_work(new_node: Callable[..., NodeProcess]) -> None:
+    node = new_node()
+    node.start()
+    fields = {"action": {"kind": "command", "argv": ["true"]}, "overlap": "queue"}
+    job = node.make("/api/v1/jobs", {"name": "tick", "schedule": "@every 3s", **fields})
+    url = f"/api/v1/jobs/{job['id']}"
+    skipped = until(lambda: skip(node, f"{url}/skip-next"), 10, "a slot that is not claimed")
+    until(lambda: len(node.runs("&state=succeeded")) >= 2, 20, "runs around the skipped slot")
+    instead = until(lambda: skip(node, f"{url}/run-instead"), 10, "a slot that is not claimed")
+    until(lambda: run_of(node, instead["instead"]["id"])["state"] == "succeeded", 10, "the run")
+    assert run_of(node, skipped["skipped"]["id"])["state"] == "skipped"
+    assert run_of(node, instead["skipped"]["id"])["state"] == "skipped"
+
+    end = datetime.now(UTC) + timedelta(seconds=7)
+    held = {"until": end.isoformat(), "then": "once", "reason": "short"}
+    node.make(f"{url}/hold", held)
+    until(lambda: node.call("GET", "/api/v1/holds")[1]["data"] == [], 20, "the end of the hold")
+    assert datetime.now(UTC) >= end
+    until(lambda: node.runs("&trigger=catch_up&state=succeeded"), 10, "one slot is caught up")
+    audit = node.call("GET", "/api/v1/audit")[1]
+    code, answer, said = everbell(node, "verify")
+    assert (code, answer["data"]["unexplained"]) == (0, 0), said
+    if "data" in audit:
+        assert [one["who"] for one in audit["data"] if one["what"] == "hold.end.once"] == [
+            "everbell"
+        ]
+
+
+def skip(node: NodeProcess, path: str) -> Any:
+    status, answer = node.call("POST", path, {})
+    return answer["data"] if status == 201 else None
+
+
+def run_of(node: NodeProcess, run_id: str) -> Any:
+    return node.call("GET", f"/api/v1/runs/{run_id}")[1]["data"]
