@@ -49,8 +49,8 @@ format: setup ## rewrite the sources in the house style
 	$(BIN)/ruff check $(RUFF_FLAGS) --fix-only .
 	$(BIN)/ruff format $(RUFF_FLAGS) .
 
-bench: setup ## measure starts/s, lateness and next-slot cost
-	@set -e; for file in bench/*_bench.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS); done
+bench: setup ## measure all beside peers and ceilings (ARGS=--quick: a minute)
+	$(BIN)/python bench/run.py $(ARGS)
 
 sim: setup ## replay one simulated cluster: make sim SEED=42
 	$(BIN)/python -m everbell.testing.sim --seed $(SEED) $(ARGS)

@@ -108,7 +108,8 @@ class DefinitionStore(Protocol):
       It bumps the version, records a JobVersion and sets the cursor.
     - ``change_job`` writes the marks of ``left_behind`` under the version that it replaces, if
       the cursor is still the one given there and no range meets rows; StoreConflict if not. Its
-      ``instead`` is queued in the same batch.
+      ``instead`` is queued in the same batch. ``ranged_until_us`` of a job is the end of the last
+      range that was stored for it.
     - Of a job that is disabled after ``change_job``, queued first attempts that nobody asked for
       by hand end as ``skipped`` (``disabled``).
     - A change, disable or hold withdraws claims whose ``due_us`` is after ``now_us + NOTICE_US``
