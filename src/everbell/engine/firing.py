@@ -222,6 +222,12 @@ class Firing(Service):
             except NotFoundError:
                 # Withdrawn, or deleted with its job, since it was listed.
                 continue
+            except StoreUnknownOutcome:
+                # It may be over already: it must not start, also when only its retry waits here.
+                self.timers.flag([run.key])
+                self.execution.cancel([run.key], "replaced")
+                self._reconcile = True
+                continue
             if stopped.state in ACTIVE:
                 self.execution.cancel([run.key], "replaced")
             else:

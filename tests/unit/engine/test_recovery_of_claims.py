@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from msgspec.structs import replace
 
-from everbell.domain.errors import NotFoundError, StoreUnavailable
+from everbell.domain.errors import NotFoundError, StoreUnavailable, StoreUnknownOutcome
 from everbell.domain.job import US
 from everbell.domain.notice import Moment, surely_claimed
 from everbell.domain.run import RunKey
@@ -132,6 +132,26 @@ def test_replacing_survives_runs_that_vanish():
         return bench.store.cancelled
 
     assert virtually(story()) == [RunKey(BASE_US, 1)]
+
+
+def test_what_is_replaced_does_not_start_though_the_answer_was_lost():
+    async def story():
+        bench = Bench(ClaimStore(make_job()), FakeExecutor())
+        bench.store.claims = [make_run(slot_us=BASE_US + 1), make_run()]
+
+        async def no_answer(key, now_us):
+            raise StoreUnknownOutcome("lost")
+
+        bench.store.request_cancel = no_answer
+        one = firing(bench)
+        one.timers.add([replace(make_run(), attempt=2, due_us=BASE_US + 9 * US)])
+        await one._replace(1)
+        await passes(20)
+        return bench
+
+    bench = virtually(story())
+    assert bench.executor.started == []
+    assert [one.state for one in bench.store.finished] == ["cancelled"]
 
 
 def heartbeat(store, clock) -> Heartbeat:
