@@ -27,6 +27,7 @@ from everbell.ports.functions import CURRENT, STOP, Context, Function, Functions
 log = logging.getLogger(__name__)
 
 MAX_ERROR = 2_000
+_REASON = {True: "", False: "nothing_to_do"}
 _ASKED = frozenset({"manual", "retry"})
 
 Inputs = Callable[[Run], Awaitable[dict[str, Any]]]
@@ -137,8 +138,10 @@ class PythonExecutor:
             return _stopped(call, why, goes_on=ended is None)
         if ended.error is not None:
             return _raised(ended.error, sink)
-        if call.function.check and not ended.result:
-            return Outcome(state="skipped", reason="nothing_to_do")
+        if call.function.check:
+            # Its answer is no result: the run has that of the job's own function.
+            found = bool(ended.result)
+            return Outcome(state="succeeded" if found else "skipped", reason=_REASON[found])
         if ended.result is not None:
             keep_result(ended.result, self._settings.python.result_bytes, sink)
         return Outcome(state="succeeded")

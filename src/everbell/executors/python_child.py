@@ -43,8 +43,8 @@ def main() -> int:
         traceback.print_exception(type(error), error, trace)
         report.error = f"{type(error).__name__}: {error}"[:2000]
     else:
-        if order.check and not result:
-            report.skipped = "nothing_to_do"
+        if order.check:
+            report.skipped = None if result else "nothing_to_do"
         elif result is not None:
             _keep(result, order.result_bytes, report)
     Path(order.report).write_bytes(msgspec.json.encode(report))

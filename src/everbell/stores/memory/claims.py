@@ -28,7 +28,7 @@ class MemoryClaims(MemoryDefinitions):
                 project_id=job.project_id,
                 next_slot_us=job.next_slot_us,
                 active=data.active(job.id),
-                queued=sum(run.state == "queued" for run in data.of_job(job.id).values()),
+                queued=sum(run.state == "queued" for run in data.unfinished_of(job.id)),
                 release_policy=job.release_policy,
                 release_until_us=job.release_until_us,
             )
@@ -50,7 +50,7 @@ class MemoryClaims(MemoryDefinitions):
 
     def _takeable(self) -> Iterator[tuple[Run, Job]]:
         data = self._data
-        for run in data.all_runs():
+        for run in data.unfinished():
             job = data.jobs[run.key.job_id]
             begun = run.trigger == "manual" or run.attempt > 1
             serves = begun or (job.enabled and not job.parked)
@@ -122,10 +122,10 @@ def _decide(data: Data, node: str, decision: Decision, now_us: int) -> Decided:
 
 def _blocked(data: Data, decision: Decision) -> bool:
     active = data.active(decision.job_id)
-    taken = {key.slot_us for key in data.of_job(decision.job_id) if not key.trigger_id}
-    taken |= {mark.slot_us for mark in decision.marks}
+    known = data.of_job(decision.job_id)
+    taken = {mark.slot_us for mark in decision.marks}
     for claim in decision.claims:
-        if claim.slot_us in taken:
+        if claim.slot_us in taken or RunKey(claim.slot_us, decision.job_id) in known:
             continue
         if claim.max_active is not None and active >= claim.max_active:
             return True

@@ -14,7 +14,7 @@ from everbell.domain.errors import NotFoundError
 from everbell.domain.job import Definition, Job, JobVersion
 from everbell.domain.notice import may_withdraw
 from everbell.domain.records import Credential, Hold, Node, Project
-from everbell.domain.run import ACTIVE, Attempt, Run, RunKey
+from everbell.domain.run import ACTIVE, FINAL, Attempt, Run, RunKey
 from everbell.ports.store import NewRun, OutputChunk
 
 T = TypeVar("T")
@@ -30,6 +30,8 @@ class Data:
         self.versions: dict[int, list[JobVersion]] = {}
         self.holds: dict[int, Hold] = {}
         self.runs: dict[int, dict[RunKey, Run]] = {}
+        # Those of them that are not final: what is due must not cost what is past.
+        self.open: dict[int, dict[RunKey, Run]] = {}
         self.kept_attempts: dict[RunKey, dict[int, Attempt]] = {}
         self.output: dict[tuple[RunKey, int], dict[int, OutputChunk]] = {}
         self.nodes: dict[str, Node] = {}
@@ -65,7 +67,16 @@ class Data:
 
     def active(self, job_id: int) -> int:
         """Return how many runs of the job are claimed or running."""
-        return sum(run.state in ACTIVE for run in self.of_job(job_id).values())
+        return sum(run.state in ACTIVE for run in self.unfinished_of(job_id))
+
+    def unfinished_of(self, job_id: int) -> Iterable[Run]:
+        """Return the job's runs that are not final."""
+        return self.open.get(job_id, {}).values()
+
+    def unfinished(self) -> Iterator[Run]:
+        """Return every run that is not final, in no order."""
+        for runs in self.open.values():
+            yield from runs.values()
 
     def all_runs(self) -> Iterator[Run]:
         """Return every run, in no order."""
@@ -79,11 +90,16 @@ class Data:
     def put(self, run: Run) -> Run:
         """Store a run."""
         self.of_job(run.key.job_id)[run.key] = run
+        if run.state in FINAL:
+            self.open.get(run.key.job_id, {}).pop(run.key, None)
+        else:
+            self.open.setdefault(run.key.job_id, {})[run.key] = run
         return run
 
     def drop(self, key: RunKey) -> None:
         """Remove a run's row."""
         del self.runs[key.job_id][key]
+        self.open.get(key.job_id, {}).pop(key, None)
 
     def forget(self, key: RunKey) -> None:
         """Remove a run with its attempts and output."""

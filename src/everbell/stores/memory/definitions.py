@@ -264,6 +264,7 @@ class MemoryDefinitions(MemoryLimits):
         for at in [at for at in data.output if at[0].job_id == job_id]:
             del data.output[at]
         del data.runs[job_id], data.jobs[job_id], data.versions[job_id]
+        data.open.pop(job_id, None)
         _drop_holds(data, "job", job_id)
         claimed = (run.key for run in runs if run.state == "claimed" and run.due_us > now_us)
         return Revoked(keys=tuple(sorted(claimed)))

@@ -77,7 +77,7 @@ class MemoryLedger(MemoryClaims):
             if node.lease_until_us >= now_us and node.state not in {"dead", "left"}
         }
         found = [
-            run for run in self._data.all_runs() if run.state in ACTIVE and run.node not in alive
+            run for run in self._data.unfinished() if run.state in ACTIVE and run.node not in alive
         ]
         return sorted(found, key=lambda run: run.key)[:limit]
 
@@ -108,7 +108,7 @@ class MemoryLedger(MemoryClaims):
         """See RunStore."""
         return sorted(
             run.key
-            for run in self._data.all_runs()
+            for run in self._data.unfinished()
             if run.cancel_requested and run.node == node and run.state in ACTIVE
         )
 
