@@ -45,6 +45,7 @@ DETAILS: list[Column] = [
     ("TIMEOUT", "timeout"),
     ("FAILURES", "failures"),
     ("TAGS", "tags"),
+    ("OWNER", "owner"),
     ("VERSION", "version"),
     ("UUID", "uuid"),
     ("CREATED", "created_at"),

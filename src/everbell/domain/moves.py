@@ -12,6 +12,8 @@ from everbell.domain.schedule import Schedule
 
 SLOTS_MAX = 10_000
 """Slots of one schedule that are compared; a busier one is compared over a shorter time."""
+PLAN_MAX = 1_000_000
+"""Slots that all comparisons of one plan may look at, a few seconds' work: each gets its share."""
 TOTAL_MAX = 200_000
 """Slots counted for the load of all jobs of one plan, before and after each."""
 SHOWN_MAX = 20
@@ -41,8 +43,8 @@ class Moves(msgspec.Struct, frozen=True, kw_only=True):
     """The slots of a job before and after a change, from ``from_us`` up to ``until_us``.
 
     ``gone`` and ``new`` slots are in one of both only, ``kept`` in both. ``until_us`` lies before
-    the end of the window asked for if there are more than ``SLOTS_MAX`` slots in it; ``whole``
-    tells. ``before_us`` and ``after_us`` are the next few of each.
+    the end of the window asked for if there are too many slots in it; ``whole`` tells.
+    ``before_us`` and ``after_us`` are the next few of each.
     """
 
     from_us: int
@@ -64,15 +66,19 @@ def moves(
     now_us: int,
     until_us: int,
     since_us: int | None = None,
+    *,
+    most: int = SLOTS_MAX,
 ) -> Moves:
     """Compare the slots after ``now_us`` up to ``until_us``; None = no slots at all.
 
     ``since_us`` is when the old schedule came into force: what it says of earlier times was never
-    run. None = no run is known, nothing is said of the moment of the edit.
+    run. None = no run is known, nothing is said of the moment of the edit. ``most`` bounds the
+    slots of each side.
     """
-    old = _slots(before, now_us, until_us)
-    new = _slots(after, now_us, until_us)
-    ends = [found[SLOTS_MAX - 1] for found in (old, new) if len(found) > SLOTS_MAX]
+    old, new = (
+        [] if one is None else one.slots_us(now_us, most + 1, until_us) for one in (before, after)
+    )
+    ends = [found[most - 1] for found in (old, new) if len(found) > most]
     end_us = min(ends, default=until_us)
     olds = {at for at in old if at <= end_us}
     news = {at for at in new if at <= end_us}
@@ -90,10 +96,6 @@ def moves(
         kept=len(olds & news),
         seam=None if since_us is None else _seam(before, after, now_us, since_us),
     )
-
-
-def _slots(schedule: Schedule | None, after_us: int, until_us: int) -> list[int]:
-    return [] if schedule is None else schedule.slots_us(after_us, SLOTS_MAX + 1, until_us)
 
 
 def _seam(

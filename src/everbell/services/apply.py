@@ -25,7 +25,7 @@ from everbell.domain.errors import (
     ValidationError,
 )
 from everbell.domain.job import US, Job, Record, compile_schedule, settle_override
-from everbell.domain.moves import Load, Moves, loads, moves
+from everbell.domain.moves import PLAN_MAX, SLOTS_MAX, Load, Moves, loads, moves
 from everbell.domain.records import Project
 from everbell.domain.schedule import Schedule
 from everbell.ports.store import JobFilter, Page
@@ -333,8 +333,9 @@ def _timed(
     """Return the steps with their moves, and the load before and after. Pure, but long."""
     until_us = now_us + days * DAY_US
     pairs = [(_old(step.job), _new(step, now_us)) for step in steps]
+    most = min(SLOTS_MAX, PLAN_MAX // max(len(steps), 1))
     timed = tuple(
-        msgspec.structs.replace(step, moves=_moves(step, pair, now_us, until_us))
+        msgspec.structs.replace(step, moves=_moves(step, pair, now_us, until_us, most))
         for step, pair in zip(steps, pairs, strict=True)
     )
     planned = {step.job.id for step in steps if step.job is not None}
@@ -346,13 +347,17 @@ def _timed(
 
 
 def _moves(
-    step: Step, pair: tuple[Schedule | None, Schedule | None], now_us: int, until_us: int
+    step: Step,
+    pair: tuple[Schedule | None, Schedule | None],
+    now_us: int,
+    until_us: int,
+    most: int,
 ) -> Moves | None:
     old, new = pair
     if old is None and new is None:
         return None
     since_us = None if step.job is None else step.job.created_us
-    found = moves(old, new, now_us, until_us, since_us)
+    found = moves(old, new, now_us, until_us, since_us, most=most)
     return found if found.gone or found.new or found.seam else None
 
 

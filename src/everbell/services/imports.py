@@ -47,8 +47,6 @@ def _body(entry: Entry, choices: Choices) -> dict[str, Any]:
         "jitter": entry.jitter_s,
         "misfire": {"policy": choices.misfire} if choices.misfire else None,
         "overlap": choices.overlap,
-        # Cron starts a command however often it runs already.
-        "max_running": 1000 if choices.overlap == "allow" else None,
         "timeout": choices.timeout_s,
     }
     return body | {name: value for name, value in said.items() if value}

@@ -121,7 +121,7 @@ def test_a_directory_is_read_as_etc_cron_d(cli, here):
     stored = jobs(cli)
     assert set(stored) == {"tool-clean", "other-clean"}
     assert stored["tool-clean"]["action"]["user"] is None
-    assert (stored["tool-clean"]["overlap"], stored["tool-clean"]["max_running"]) == ("allow", 1000)
+    assert stored["tool-clean"]["overlap"] == "allow"
     # A file of such a directory is a system crontab too, with names as before.
     assert cli("import", "crontab", "cron.d/tool", "--as-node", "--dry-run") == 6
     assert "belongs to 'crontab:cron.d'" in cli.err

@@ -155,3 +155,12 @@ def test_load_is_bounded_and_both_sides_cover_the_same_time():
     assert before.until_us == after.until_us < DAY
     assert after.per_hour == pytest.approx(2 * before.per_hour, rel=0.01)
     assert TOTAL_MAX // 61 == pytest.approx(before.until_us / 1e6, rel=0.01)
+
+
+def test_a_share_bounds_each_side_of_one_comparison():
+    now = us("2026-05-06T12:00")
+    hourly, half = parse_schedule("0 * * * *"), parse_schedule("*/30 * * * *")
+    found = moves(hourly, half, now, now + 7 * DAY, LONG_AGO, most=10)
+    assert not found.whole
+    assert (found.kept, found.new) == (5, 5)
+    assert found.until_us == now + 5 * HOUR
