@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
@@ -61,8 +62,10 @@ class Live:
     __slots__ = (
         "begun",
         "cancel",
+        "deadline",
         "marked",
         "offset",
+        "overrun",
         "reason",
         "run",
         "sink",
@@ -76,6 +79,8 @@ class Live:
         self.sink = sink
         self.started_us: int | None = None
         self.cancel = asyncio.Event()
+        self.deadline = math.inf
+        self.overrun = False
         self.reason = ""
         self.begun = False
         self.marked = False
@@ -182,6 +187,17 @@ class Execution:
             if live is not None and not live.cancel.is_set():
                 live.reason = reason
                 live.cancel.set()
+
+    def stop_overruns(self) -> None:
+        """Abandon executors that have not ended long after their timeout.
+
+        One look at all of them: a timer for each run costs more than a run's other bookkeeping.
+        """
+        now = self._clock.monotonic()
+        for live in self.live.values():
+            if now > live.deadline and not live.overrun and live.task is not None:
+                live.overrun = True
+                live.task.cancel()
 
     async def drained(self) -> None:
         """Wait until nothing executes."""
@@ -323,11 +339,17 @@ class Execution:
             return Outcome(
                 state="failed", error=f"this node has no executor for {tag!r}", retryable=False
             )
+        late = Outcome(state="timed_out", error=f"did not end after {timeout_s:g} s")
+        live.deadline = self._clock.monotonic() + timeout_s + OVERRUN_GRACE_S
         try:
-            async with asyncio.timeout(timeout_s + OVERRUN_GRACE_S):
-                outcome = await executor.run(work, live.cancel, live.sink)
+            outcome = await executor.run(work, live.cancel, live.sink)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not live.overrun or task is None or task.uncancel():
+                raise
+            return late
         except TimeoutError:
-            return Outcome(state="timed_out", error=f"did not end after {timeout_s:g} s")
+            return late
         except (RefusedError, UserError) as error:
             return Outcome(state="failed", error=error.message, reason="refused", retryable=False)
         except Bug:
@@ -335,6 +357,8 @@ class Execution:
         except Exception as error:  # executor boundary
             log.exception("executor %s raised", tag)
             return Outcome(state="failed", error=f"executor failed: {error!r}")
+        finally:
+            live.deadline = math.inf
         if self.observer is not None:
             self.observer.called(work.action, outcome)
         return outcome

@@ -97,6 +97,7 @@ class Reporter(Service):
     async def step(self) -> float:
         """Report once."""
         now = self.clock.now_us()
+        self._execution.stop_overruns()
         live = list(self._execution.live.values())
         for item in live:
             self._execution.flush_output(item)

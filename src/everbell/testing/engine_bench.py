@@ -97,6 +97,10 @@ class FakeStore:
         self.finished += finishes
         return [Finished(outcome="stored", run=one.run) for one in finishes]
 
+    async def mark_running(self, runs: Sequence[tuple[Run, int]], now_us: int) -> list[str]:
+        await self._maybe()
+        return ["stored" for _ in runs]
+
     async def hand_back(self, runs: Sequence[Run], now_us: int) -> int:
         self.handed += runs
         return len(runs)

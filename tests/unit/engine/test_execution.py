@@ -7,6 +7,8 @@ import msgspec
 from everbell.domain.errors import StoreUnavailable
 from everbell.domain.job import Retry
 from everbell.domain.run import Outcome
+from everbell.engine.execution import OVERRUN_GRACE_S
+from everbell.engine.housekeeping import Reporter
 from everbell.testing.engine_bench import (
     Bench,
     FakeExecutor,
@@ -180,3 +182,25 @@ async def _writes(work, cancel, sink):
     await passes(1)
     sink.write("err", b"two")
     return msgspec.structs.replace(Outcome(state="succeeded"), code=0)
+
+
+def test_an_executor_that_outlives_its_timeout_by_far_is_abandoned():
+    async def story():
+        job = make_job()
+        definition = msgspec.structs.replace(job.definition, timeout_s=2.0)
+        job = msgspec.structs.replace(job, definition=definition)
+        bench = Bench(FakeStore(job), FakeExecutor(lasts_s=1000))
+        reporter = Reporter(bench.clock, bench._fail, FakeStore(job), bench.execution)
+        bench.execution.start([make_run()])
+        await passes(2 + OVERRUN_GRACE_S - 1)
+        await reporter.step()
+        assert bench.execution.live
+        await passes(2)
+        await reporter.step()
+        await passes(2)
+        return bench
+
+    bench = virtually(story())
+    assert [one.state for one in bench.store.finished] == ["timed_out"]
+    assert not bench.execution.live
+    assert bench.broken == []
