@@ -13,7 +13,7 @@ from everbell.domain.planner import Limits, plan
 from everbell.domain.run import Trigger
 from everbell.domain.schedule import Schedule
 
-STEPS_MAX = 20_000
+STEPS_MAX = 5_000
 """Steps of one job; more of them are not simulated, and the answer says so."""
 
 

@@ -18,8 +18,9 @@ SETTLE_US = 5 * US
 """Slots this young may still be on their way into the ledger."""
 LATE_US = 60 * US
 """What waits longer than this needs an explanation."""
-PAGE_SLOTS = 2_000
-PAGE_ROWS = 1_000
+PAGE_SLOTS = 500
+"""Small: between pages the runs of a node at work get their turn."""
+PAGE_ROWS = 500
 REQUEST_WORK = 50_000
 """Slots and rows after which a request ends and the next one goes on."""
 REQUEST_JOBS = 500

@@ -203,3 +203,8 @@ class JobsContract:
         assert (listed.quarantined, listed.version) == ("unreadable", 1)
         changed, _ = await store.change_job(replace(listed, quarantined=""), 1, NOW)
         assert [it.id for it in await store.due(NOW + SEC, 10)] == [changed.id]
+
+    async def test_lists_go_on_after_an_id(self, store: Store) -> None:
+        jobs = await add_jobs(store, *(new_job(name) for name in "abc"))
+        found, total = await store.list_jobs(JobFilter(after=jobs[0].id), Page(limit=1))
+        assert ([job.name for job in found], total) == (["b"], 2)
