@@ -116,6 +116,7 @@ class Execution:
         self.workers = workers
         self._ready: OrderedDict[RunKey, Run] = OrderedDict()
         self.live: dict[RunKey, Live] = {}
+        self._late: set[RunKey] = set()
         self.can_start = True
         self.may_start: Callable[[], bool] = lambda: True
         self.again: Callable[[Run], None] = lambda _: None
@@ -178,8 +179,15 @@ class Execution:
         return [run for key in keys if (run := self._ready.pop(key, None)) is not None]
 
     def cancel(self, keys: Iterable[RunKey], reason: str) -> None:
-        """Ask executing runs to end; those that wait for a worker end at once."""
+        """Ask executing runs to end; those that wait for a worker end at once.
+
+        An attempt whose end is on its way to the store may come back as a claim of the next one:
+        that one ends too, instead of starting.
+        """
+        ending = self._finisher.keys()
         for key in keys:
+            if key in ending:
+                self._late.add(key)
             waiting = self._ready.pop(key, None)
             if waiting is not None:
                 self._never_started(waiting, reason)
@@ -291,7 +299,7 @@ class Execution:
     def _never_started(self, run: Run, reason: str) -> None:
         now = self._clock.now_us()
         finish = Finish(run=run, state="cancelled", started_us=None, finished_us=now, reason=reason)
-        self._finisher.finish(finish, self._finished)
+        self._finisher.finish(finish, partial(self._finished, finish))
 
     async def _attempt(self, live: Live, job: Job, project: Project) -> Outcome:
         definition = job.definition
@@ -396,14 +404,17 @@ class Execution:
             park_after=settlement.park_after,
             then=then,
         )
-        self._finisher.finish(finish, partial(self._finished, follows=bool(then)))
+        self._finisher.finish(finish, partial(self._finished, finish))
 
-    def _finished(self, answer: Finished, *, follows: bool = False) -> None:
-        if follows:
+    def _finished(self, finish: Finish, answer: Finished) -> None:
+        if finish.then:
             self.followed()
-        if answer.outcome == "stored" and answer.run is not None:
-            if answer.run.state == "claimed":
-                self.again(answer.run)
+        late = finish.run.key in self._late
+        self._late.discard(finish.run.key)
+        run = answer.run
+        if answer.outcome == "stored" and run is not None:
+            if run.state == "claimed":
+                self.again(msgspec.structs.replace(run, cancel_requested=True) if late else run)
         else:
             log.warning("a late result was refused: the run has gone on without this node")
 

@@ -233,6 +233,8 @@ class Firing(Service):
             else:
                 self.timers.drop([run.key])
                 self.execution.drop([run.key])
+                # It waited for its retry; what is on its way from the store must not start either.
+                self.execution.cancel([run.key], "replaced")
 
     async def _adopt(self) -> None:
         """Take up claims whose acknowledgement was lost.

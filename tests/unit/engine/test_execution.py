@@ -9,6 +9,7 @@ from everbell.domain.job import Retry
 from everbell.domain.run import Outcome
 from everbell.engine.execution import OVERRUN_GRACE_S
 from everbell.engine.housekeeping import Reporter
+from everbell.ports.store import Finished
 from everbell.testing.engine_bench import (
     Bench,
     FakeExecutor,
@@ -204,3 +205,34 @@ def test_an_executor_that_outlives_its_timeout_by_far_is_abandoned():
     assert [one.state for one in bench.store.finished] == ["timed_out"]
     assert not bench.execution.live
     assert bench.broken == []
+
+
+def test_a_run_that_is_cancelled_while_the_end_of_its_attempt_is_stored_does_not_start_again():
+    async def story(*, cancelled):
+        job = make_job(retry=Retry(max=5))
+        bench = Bench(FakeStore(job), FakeExecutor(outcome=Outcome(state="failed")))
+        claim = make_run(token=2, attempt=2)
+
+        async def slow_finish(finishes, now_us):
+            bench.store.finished += finishes
+            await passes(3)
+            [end] = finishes
+            again = msgspec.structs.replace(end.run, state=end.state)
+            again = again if end.next_due_us is None else claim
+            return [Finished(outcome="stored", run=again)]
+
+        bench.store.finish = slow_finish
+        bench.execution.again = lambda run: bench.execution.start([run])
+        bench.execution.start([make_run()])
+        await passes(2)
+        if cancelled:
+            bench.execution.cancel([make_run().key], "cancelled")
+        bench.executor.outcome = Outcome(state="succeeded")
+        await passes(20)
+        return bench
+
+    once = virtually(story(cancelled=True))
+    assert [run.attempt for run in once.executor.started] == [1]
+    assert [one.state for one in once.store.finished] == ["failed", "cancelled"]
+    both = virtually(story(cancelled=False))
+    assert [run.attempt for run in both.executor.started] == [1, 2]
