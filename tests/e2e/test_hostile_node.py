@@ -183,3 +183,42 @@ def answers(node: NodeProcess) -> bool:
         return node.call("GET", "/healthz")[0] == 200
     except OSError:
         return False
+
+
+def test_idle_connections_do_not_take_the_api_away(new_node: Make) -> None:
+    node = scheduler0_node(new_node)
+    assert node.stop() == 0
+    node.start(limit="ulimit -n 96")
+    idle: list[socket.socket] = []
+    try:
+        for number in range(1000):
+            one = socket.create_connection(("127.0.0.1", node.port), timeout=5)
+            if number % 2:
+                one.sendall(b"GET /healthz HTTP/1.1\r\nhost: h\r\n")
+            idle.append(one)
+            if len(idle) > 400:  # this process has its limit too
+                idle.pop(0).close()
+            if number % 100 == 99:
+                begun = time.monotonic()
+                assert answers(node), node.log()[-2000:]
+                assert time.monotonic() - begun < 2
+        begun = time.monotonic()
+        assert ended(node, run_now(node, command(node, "small", "true")))["state"] == "succeeded"
+        assert time.monotonic() - begun < 5
+    finally:
+        for one in idle:
+            one.close()
+    assert "Too many open files" not in node.log()
+
+
+def test_a_head_that_does_not_come_ends_the_connection(new_node: Make) -> None:
+    node = scheduler0_node(new_node, server="{header_timeout: 0.5}")
+    whole = b"GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n"
+    for before in (b"", b"GET /healthz HTTP/1.1\r\nhost", whole + whole[:20]):
+        with socket.create_connection(("127.0.0.1", node.port), timeout=5) as slow:
+            slow.sendall(before)
+            begun, got = time.monotonic(), b""
+            while part := slow.recv(4096):
+                got += part
+            assert 0.3 < time.monotonic() - begun < 3
+            assert got.count(b"HTTP/1.1 200") == before.count(b"\r\n\r\n")

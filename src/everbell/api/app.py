@@ -13,11 +13,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from everbell.api.auth import identify
+from everbell.api.auth import address_of, identify
 from everbell.api.bodies import closest
 from everbell.api.call import Call, Endpoint
 from everbell.api.limits import Limits
 from everbell.api.problems import HeadersTooLarge, MethodError, answer_error
+from everbell.api.refusals import Refusals
 from everbell.api.table import ENDPOINTS
 from everbell.domain.errors import NotFoundError, UserError
 from everbell.ports.observer import LOG_SUBJECT
@@ -43,8 +44,9 @@ def create_app(
     """
     routes: list[BaseRoute] = []
     limits = Limits(services.settings.api)
+    refusals = Refusals(services.settings.api.max_failures)
     for path, methods in _by_path().items():
-        endpoint = _dispatcher(_World(services, ready, limits, answered), path, methods)
+        endpoint = _dispatcher(_World(services, ready, limits, refusals, answered), path, methods)
         for prefix in PREFIXES:
             route = Route(prefix + path, endpoint, include_in_schema=False)
             # Every method: the dispatcher itself refuses, with the methods that are possible.
@@ -64,6 +66,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.limits = limits
+    app.state.refusals = refusals
     return app
 
 
@@ -79,6 +82,7 @@ class _World(NamedTuple):
     services: Services
     ready: Callable[[], str]
     limits: Limits
+    refusals: Refusals
     answered: Callable[[str, str, int], None]
 
 
@@ -103,6 +107,10 @@ def _dispatcher(world: _World, path: str, methods: dict[str, Endpoint]) -> Calla
             # Nobody is there to read this; it only ends the request in good order.
             response = answer_error(UserError("the client went away"), _path(request), request_id)
         except Exception as error:  # noqa: BLE001  (HTTP boundary)
+            if isinstance(error, UserError):
+                told = f"{request.method} {path}"
+                now_s = services.clock.monotonic()
+                world.refusals.note(error, told, address_of(request), now_s)
             response = answer_error(error, _path(request), request_id)
         world.answered(method if method in methods else "other", path, response.status_code)
         return _finish(response, request_id)
@@ -120,8 +128,8 @@ async def _perform(
         if actor is not LOCAL:
             world.limits.take(str(actor.credential_id), services.clock.monotonic())
         actor.require(endpoint.scope)
-    client = request.client.host if request.client and actor is not LOCAL else ""
-    actor = replace(actor, address=client, request_id=request_id)
+    address = "" if actor is LOCAL else address_of(request)
+    actor = replace(actor, address=address, request_id=request_id)
     endpoint.check_query(request)
     return await endpoint.handler(Call(request, services, actor, world.ready, world.limits))
 

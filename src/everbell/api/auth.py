@@ -7,6 +7,7 @@ import binascii
 
 from starlette.requests import Request
 
+from everbell.api.refusals import Refusals
 from everbell.domain.errors import AuthenticationError
 from everbell.services.context import LOCAL, Actor, Services
 from everbell.services.credentials import authenticate
@@ -21,11 +22,25 @@ _HINT = (
 
 
 async def identify(services: Services, request: Request) -> Actor:
-    """Return who asks. Raises AuthenticationError."""
+    """Return who asks. Raises AuthenticationError, RateLimited (too many wrong ones)."""
     if request.scope.get(LOCAL_FLAG) is True:
         return LOCAL
     key, secret = _given(request)
-    return await authenticate(services, key, secret)
+    refusals: Refusals = request.app.state.refusals
+    address, now_s = address_of(request), services.clock.monotonic()
+    refusals.check(address, key, now_s)
+    try:
+        actor = await authenticate(services, key, secret)
+    except AuthenticationError:
+        refusals.failed(address, key, now_s)
+        raise
+    refusals.passed(address, key)
+    return actor
+
+
+def address_of(request: Request) -> str:
+    """Return the caller's address, if the server knows it."""
+    return request.client.host if request.client else ""
 
 
 def _given(request: Request) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from everbell.api.connections import bounded_protocol
 from everbell.config.schema import Settings
 from everbell.domain.errors import ConfigError
 
@@ -25,6 +26,7 @@ DRAIN_S = 3
 def listen(settings: Settings) -> socket.socket:
     """Bind the API's port. Raises ConfigError that names the key to change."""
     server = settings.server
+    listener: socket.socket | None = None
     try:
         family = socket.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family[0], socket.SOCK_STREAM)
@@ -32,6 +34,8 @@ def listen(settings: Settings) -> socket.socket:
         listener.bind(family[4])
         listener.listen(1024)
     except OSError as error:
+        if listener is not None:
+            listener.close()
         message = f"can't listen on {server.host}:{server.port}: {error.strerror or error}"
         raise ConfigError(message, hint=_listen_hint(error)) from error
     listener.setblocking(False)
@@ -77,6 +81,7 @@ def server_config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
         log_level=_server_log_level(settings),
         access_log=settings.log.level == "DEBUG",
         server_header=False,
+        http=bounded_protocol(settings.server),
         timeout_graceful_shutdown=DRAIN_S,
     )
 

@@ -26,6 +26,13 @@ class Server(Record, frozen=True):
     protocol: Annotated[Literal["http"], doc("Protocol spoken; http only.")] = "http"
     host: Annotated[str, doc("Address to listen on.")] = "127.0.0.1"
     port: Annotated[Port, doc("Port to listen on; 0 picks a free one.")] = 9091
+    max_connections: Annotated[
+        Positive,
+        doc("Connections at once, and at most half of the process's file descriptors."),
+    ] = 2000
+    header_timeout: Annotated[
+        Seconds, doc("Seconds until the head of a connection's next request must be whole.")
+    ] = 10.0
 
 
 class Database(Record, frozen=True):
@@ -159,6 +166,11 @@ class Api(Record, frozen=True):
         5000
     )
     audit_days: Annotated[Seconds, doc("Days that entries of the audit log are kept.")] = 365.0
+    max_failures: Annotated[
+        int,
+        Meta(ge=0, le=1_000_000),
+        doc("Failed logins of an address in a minute, after which it must wait; 0 = no limit."),
+    ] = 60
     max_followers: Annotated[Positive, doc("Outputs followed at once on a node.")] = 1000
 
 

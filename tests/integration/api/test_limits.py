@@ -152,8 +152,9 @@ async def test_bodies_that_are_no_json_are_400(world, raw):
     assert (await world.local.get("/jobs")).json()["page"]["total"] == 0
 
 
-async def test_of_a_name_given_twice_the_last_counts(world):
+async def test_of_a_name_given_twice_in_a_long_body_the_last_counts(world):
     raw = b'{"name": "a", "name": "b", "action": {"kind": "http", "url": "http://example.com"}}'
+    raw += b" " * 65_536
     headers = {"content-type": "application/json"}
     made = await world.local.request("POST", "/jobs", chunks=[raw], headers=headers)
     assert made.status == 201
@@ -213,3 +214,20 @@ async def test_a_sender_who_leaves_half_way_leaves_nothing(world):
     await world.app(scope, receive, send)
     assert sent[0]["status"] == 400
     assert (await world.local.get("/projects")).json()["page"]["total"] == 0
+
+
+async def test_guessing_is_slowed_down_and_leaves_a_trace(world, caplog):
+    good = await world.client(scopes=["read"])
+    assert (await good.get("/jobs")).status == 200
+    bad = {"x-api-key": "eb_guess", "x-secret-key": "no"}
+    stranger = world.anyone
+    most = world.services.settings.api.max_failures
+    answers = [await stranger.get("/jobs", headers=bad) for _ in range(most + 1)]
+    assert [one.status for one in answers] == [401] * most + [429]
+    assert int(answers[-1].headers["retry-after"]) <= 60
+    assert "refused GET /jobs" in caplog.text
+    assert "eb_guess" not in caplog.text
+    # Who was good before goes on; after a while everybody may try again.
+    assert (await good.get("/jobs")).status == 200
+    world.clock.us += 60_000_000
+    assert (await stranger.get("/jobs", headers=bad)).status == 401
