@@ -60,6 +60,7 @@ class NodeEngine:
         self.failed = asyncio.Event()
         self.failure = ""
         self._running = False
+        self._stopped: list[Run] = []
         clock, store = world.clock, world.store
         defaults = _defaults(settings)
         self.catalog = Catalog(store)
@@ -243,6 +244,8 @@ class NodeEngine:
         """Drop everything that the store has given to others and come back as a new node."""
         self.firing.timers.drop([run.key for run in self.firing.timers.waiting()])
         self.execution.abandon()
+        self._stopped = []
+        self.firing.returning = set()
         self._new_id()
         self.firing.wake()
 
@@ -253,6 +256,7 @@ class NodeEngine:
     async def _verify_claims(self) -> None:
         """Drop claims that others withdrew or stopped, and cancel what they asked to cancel."""
         store = self.world.store
+        await self._give_back()
         waiting = [*self.firing.timers.waiting(), *self.execution.ready()]
         if waiting:
             kept = set(await store.still_claimed([(run.key, run.token) for run in waiting]))
@@ -284,25 +288,26 @@ class NodeEngine:
         stopped = [run for run in ready if run.key.job_id in jobs]
         stopped = [run for run in stopped if _is_stopped(run, jobs[run.key.job_id], holds)]
         stopped_keys = [run.key for run in stopped]
-        dropped = [*self.execution.drop(stopped_keys), *self.firing.timers.drop(stopped_keys)]
-        if dropped:
-            keys = {run.key for run in dropped}
-            self.firing.returning |= keys
-            try:
-                await self.world.store.hand_back(dropped, self.world.clock.now_us())
-            except StoreError:
-                # What is still this node's is taken up again.
-                self.firing.reconcile()
-                raise
-            finally:
-                self.firing.returning -= keys
+        self._stopped += self.execution.drop(stopped_keys)
+        self._stopped += self.firing.timers.drop(stopped_keys)
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Hand back what was stopped; a store that is away is asked again, nothing starts here."""
+        runs = list(self._stopped)
+        if not runs:
+            return
+        self.firing.returning |= {run.key for run in runs}
+        await self.world.store.hand_back(runs, self.world.clock.now_us())
+        self._stopped = [run for run in self._stopped if run not in runs]
+        self.firing.returning = {run.key for run in self._stopped}
 
     def _cancel(self, keys: Sequence[RunKey]) -> None:
         self.firing.timers.flag(keys)
         self.execution.cancel(keys, "cancelled")
 
     async def _hand_back(self) -> None:
-        runs = [*self.firing.timers.waiting(), *self.execution.ready()]
+        runs = [*self.firing.timers.waiting(), *self.execution.ready(), *self._stopped]
         self.firing.timers.drop([run.key for run in runs])
         self.execution.drop([run.key for run in runs])
         if runs:

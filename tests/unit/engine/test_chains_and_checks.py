@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from everbell.api import views
 from everbell.config.schema import Engine, NodeSettings, Settings
 from everbell.domain.chain import LINKS_MAX
+from everbell.domain.errors import StoreUnavailable
 from everbell.domain.job import US, CommandAction, Definition, HttpAction, OnFailure, Retry, Then
 from everbell.domain.run import ACTIVE, FINAL, Outcome
 from everbell.ports.store import JobFilter, Page, RunFilter
@@ -485,5 +486,39 @@ def test_a_planned_run_that_waits_for_a_limit_says_so_until_it_starts():
         rows = await small.rows(job)
         assert [(one.state, one.reason) for one in rows[:1]] == [("succeeded", "")]
         assert rows[0].key.slot_us >= BASE_US + 5 * US
+
+    story(tell)
+
+
+# --- holds ---------------------------------------------------------------------------------------
+
+
+def test_what_a_hold_stopped_does_not_start_though_it_could_not_be_handed_back():
+    async def tell(small):
+        engine = small.cluster.lives[0].engine
+        engine.execution.workers = 1
+        small.script["long", "work"] = [(4, DONE)]
+        job = await small.job("held")
+        await small.start(await small.job("long"))
+        await passes(0.5)
+        run = await small.start(job)
+        await passes(0.5)
+        assert [one.id for one in engine.execution.ready()] == [run.id]
+        hold = await holds.add(small.services, LOCAL, "job", job.id)
+        real, tries = engine.world.store.hand_back, []
+
+        async def away(claims, now_us):
+            tries.append(len(claims))
+            if len(tries) < 4:
+                raise StoreUnavailable("away")
+            return await real(claims, now_us)
+
+        engine.world.store.hand_back = away
+        await passes(10)
+        assert ("held", "work", 1) not in small.calls
+        assert len(tries) == 4
+        assert [row.state for row in await small.rows(job)] == ["queued"]
+        await holds.release(small.services, LOCAL, hold.id, "skip")
+        assert [row.state for row in await small.ended(job)] == ["succeeded"]
 
     story(tell)
