@@ -22,8 +22,9 @@ from everbell.domain.job import (
 )
 from everbell.domain.run import ACTIVE
 from everbell.ports.store import JobFilter, Page, RunFilter
-from everbell.services import holds, jobs, limits, runs
+from everbell.services import holds, jobs, limits, runs, skipping
 from everbell.services.context import LOCAL, Services
+from everbell.services.skipping import Wish
 from everbell.services.validate import Draft
 from everbell.testing.sim.history import LimitSet, Op
 from everbell.testing.sim.world import CHECK, SimClock
@@ -70,7 +71,7 @@ class Operator:
         deeds: list[Callable[[], Any]] = [
             self._edit, self._edit_schedule, self._switch, self._switch, self._hold, self._release,
             self._trigger, self._cancel, self._cancel, self._resolve, self._delete,
-            self._limit,
+            self._limit, self._skip,
         ]  # fmt: skip
         try:
             await self._chance.choice(deeds)()
@@ -228,6 +229,11 @@ class Operator:
         found = await self._services.store.list_runs(where, 100)
         if found:
             await runs.cancel(self._services, LOCAL, self._chance.choice(found).id)
+
+    async def _skip(self) -> None:
+        instead = self._chance.random() < 0.5
+        job = await self._pick()
+        await skipping.skip(self._services, LOCAL, job, Wish(instead=instead))
 
     async def _resolve(self) -> None:
         await jobs.resolve(self._services, LOCAL, (await self._pick()).id)
