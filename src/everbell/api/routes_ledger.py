@@ -97,6 +97,7 @@ def _day(call: Call) -> date:
 
 async def fill_slots(call: Call) -> Response:
     """Run the slots of a time that have no successful run."""
+    job = await jobs.find(call.services, call.actor, call.key, call.query("project"))
     given = await call.body(BackfillIn)
     from_us, to_us = _instant("/from", given.from_), _instant("/to", given.to)
     assert from_us is not None
@@ -108,7 +109,6 @@ async def fill_slots(call: Call) -> Response:
         dry_run=given.dry_run,
         reason=given.reason[: holds.MAX_REASON],
     )
-    job = await jobs.find(call.services, call.actor, call.key, call.query("project"))
     told = await backfill.backfill(call.services, call.actor, job, asked)
     return answer(shown.filled(told, job), 201 if told.started else 200)
 

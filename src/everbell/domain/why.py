@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from everbell.domain.job import US, Definition
+from everbell.domain.records import Hold
 from everbell.domain.run import ACTIVE, BY_HAND, Run
 
 _SKIPPED = {
@@ -82,6 +85,14 @@ def missed_words(definition: Definition) -> str:
         "all": f"policy `all` runs the newest {misfire.max_catch_up} within {window}",
     }
     return f"no node started it in time; misfire {told[misfire.policy]}"
+
+
+def until_words(hold: Hold) -> str:
+    """Say when a hold ends by itself; nothing if a person has to end it."""
+    if hold.until_us is None:
+        return ""
+    end = datetime.fromtimestamp(hold.until_us // US, UTC)
+    return f", until {end:%Y-%m-%dT%H:%M:%SZ} (then: {hold.then})"
 
 
 def late_words(run: Run) -> str:

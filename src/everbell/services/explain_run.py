@@ -8,7 +8,7 @@ from everbell.domain.errors import ScheduleError
 from everbell.domain.job import US, Definition, Job, JobVersion, Record, compile_schedule
 from everbell.domain.run import ACTIVE, Run
 from everbell.domain.schedule import Schedule
-from everbell.domain.why import outcome_words
+from everbell.domain.why import outcome_words, until_words
 from everbell.ports.store import RunFilter
 from everbell.services.context import Services
 
@@ -181,7 +181,7 @@ class _Asking:
         for hold in await self._store.list_holds():
             if hold.target_id == targets[hold.scope]:
                 said = f": {hold.reason}" if hold.reason else ""
-                return f"hold {hold.id} of {hold.who} (scope {hold.scope}){said}"
+                return f"hold {hold.id} of {hold.who} (scope {hold.scope}){said}{until_words(hold)}"
         return ""
 
     async def _someone_works(self) -> bool:

@@ -11,6 +11,7 @@ from everbell.domain.account import Account, Finding, Slots, periods_of, set_bac
 from everbell.domain.job import US, Job, JobVersion, Record
 from everbell.domain.records import Hold, Node
 from everbell.domain.run import ACTIVE, FINAL, Run, RunKey
+from everbell.domain.why import until_words
 from everbell.ports.store import JobFilter, Page, RunFilter
 from everbell.services.context import Actor, Services
 
@@ -345,7 +346,9 @@ class JobAccount:
             return f"the job is parked: {job.parked}; `resolve` decides them"
         if hold := self._work.held(job):
             said = f" ({hold.reason})" if hold.reason else ""
-            return f"hold {hold.id} of {hold.who}{said}: its release decides them"
+            return (
+                f"hold {hold.id} of {hold.who}{said}{until_words(hold)}: its release decides them"
+            )
         if not self._work.someone_works:
             return "no node is up: the first one to come decides them"
         if it.first_us > self._now_us - LATE_US:

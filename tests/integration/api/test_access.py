@@ -109,8 +109,10 @@ async def test_another_projects_things_do_not_exist(world):
         "runs": [run["id"]],
         "holds": [hold["id"]],
         "credentials": [credential["id"], credential["uuid"], credential["api_key"]],
+        "limits": ["db?project=yours"],
     }
     bodies = {
+        "limits": {"most": 2},
         "PUT": {"name": "x", "action": HOOK},
         "holds": {"missed": "skip"},
     }

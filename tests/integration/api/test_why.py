@@ -80,6 +80,11 @@ async def test_what_is_undecided_planned_or_never_was(world):
     got = await asked(world, job_id)
     assert got["verdict"] == "undecided: hold 1 of local (scope job): flood"
     assert "but hold 1" in got["after"]["words"]
+    held = {"scope": "all", "until": "2026-02-02T12:00:00Z", "then": "once"}
+    await world.local.post("/holds/1/release", {"missed": "skip"})
+    await world.local.post("/holds", held)
+    got = await asked(world, job_id)
+    assert got["facts"][0].endswith("(scope all), until 2026-02-02T12:00:00Z (then: once)")
     got = await asked(world, job_id, "2026-02-01T00:00:00Z")
     assert got["verdict"] == "the job did not exist yet"
 
