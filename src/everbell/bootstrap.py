@@ -43,6 +43,7 @@ from everbell.services.projects import make_default
 from everbell.stores.memory import MemoryStore
 from everbell.stores.sqlite import SqliteStore
 from everbell.stores.sqlite import backup as sqlite_backup
+from everbell.stores.sqlite import checkup as sqlite_checkup
 from everbell.telemetry.clock import SystemClock, SystemEntropy
 from everbell.telemetry.instruments import Instruments, open_instruments
 from everbell.telemetry.load import SystemLoad
@@ -95,8 +96,8 @@ async def open_store(settings: Settings, directory: str | Path) -> Store:
     )
 
 
-database_copies = sqlite_backup
-"""Backup and restore of the one engine that keeps a file; for the command line."""
+database_copies, database_checkup = sqlite_backup, sqlite_checkup
+"""Backup, restore and health of the one engine that keeps a file; for the command line."""
 
 
 def database_file(loaded: Loaded) -> Path:

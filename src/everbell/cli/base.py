@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -288,11 +289,32 @@ def common_options() -> list[click.Option]:
     ]
 
 
+class _Name(click.types.StringParamType):
+    """A text that the shell completes with the names of jobs or projects."""
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[click.shell_completion.CompletionItem]:
+        """Return what begins so."""
+        from click.shell_completion import CompletionItem
+
+        known = import_module("everbell.cli.completion").known_names(ctx, param, incomplete)
+        return [CompletionItem(name) for name in known]
+
+
+def _complete_names(params: Iterable[click.Parameter]) -> None:
+    for param in params:
+        named = param.metavar == "JOB" or param.name == "key" or "--project" in param.opts
+        if named and type(param.type) is click.types.StringParamType:
+            param.type = _Name()
+
+
 class Command(click.Command):
     """A command with the common options."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        _complete_names(self.params)
         self.params.extend(common_options())
 
 

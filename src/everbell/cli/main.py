@@ -44,8 +44,11 @@ COMMANDS = {
     "node": ("everbell.cli.node:node", "The processes of the cluster."),
     "credential": ("everbell.cli.credential:credential", "API keys, and this node's secrets."),
     "config": ("everbell.cli.config:config", "Write, check and show the configuration."),
+    "demo": ("everbell.cli.demo:demo", "Run a throw-away node with a dozen jobs."),
+    "doctor": ("everbell.cli.doctor:doctor", "Look for trouble, and say what to do."),
     "backup": ("everbell.cli.backup:backup", "Copy the database while nodes use it."),
     "restore": ("everbell.cli.restore:restore", "Put a backup in the place of the database."),
+    "completion": ("everbell.cli.completion:completion", "Print a shell's completion script."),
     "version": ("everbell.cli.version:version", "Print the version."),
     # Verb before noun, as on the Scheduler0 page and as kubectl's users type.
     "create": ("everbell.cli.verbs:create", ""),
