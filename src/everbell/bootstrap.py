@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,13 @@ if TYPE_CHECKING:
     from everbell.ports.store import Store
 
 log = logging.getLogger(__name__)
+
+
+SWITCH_S = 0.001
+"""How long the store's thread may keep the interpreter from the loop, in seconds.
+
+Measured (10,000 async jobs due at once): 16,700 starts/s where Python's 5 ms gave 6,800.
+"""
 
 
 class Program(NamedTuple):
@@ -236,6 +244,7 @@ def run_node(
     ``ready`` is called with the address once API and engine are up.
     """
     calm_collector()
+    sys.setswitchinterval(SWITCH_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_serve(loaded, secrets, ready, program))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import difflib
 import logging
 import traceback
@@ -105,12 +104,11 @@ class PythonExecutor:
         limits = self._settings.execution
         capture = Capture(sink, asyncio.get_running_loop(), 2 * limits.output_bytes)
         stop: list[str] = []
-        space = contextvars.copy_context()
-        space.run(_enter, told, capture, stop)
+        before = CURRENT.set(told), CAPTURE.set(capture), STOP.set(stop)
         if function.wants_context and function.wants_context not in kwargs:
             kwargs = {**kwargs, function.wants_context: told}
         call = calls.Call(
-            function, action.args, kwargs, space, cancel, stop, work.timeout_s, limits.kill_grace
+            function, action.args, kwargs, cancel, stop, work.timeout_s, limits.kill_grace
         )
         why: calls.Why = ""
         ended: calls.Ended | None
@@ -118,12 +116,15 @@ class PythonExecutor:
             if function.is_async:
                 why, ended = await calls.on_loop(call)
             elif action.mode == "inline":
-                ended = space.run(calls.inline, call)
+                ended = calls.inline(call)
             else:
                 capture.share()
                 why, ended = await calls.in_thread(self._threads, call)
         finally:
             capture.close()
+            CURRENT.reset(before[0])
+            CAPTURE.reset(before[1])
+            STOP.reset(before[2])
         return self._outcome(call, why, ended, sink)
 
     def _hook(self) -> None:
@@ -159,12 +160,6 @@ def keep_result(result: Any, limit: int, sink: OutputSink) -> None:
         sink.write("err", note.encode())
         return
     sink.write("result", data)
-
-
-def _enter(told: Context, capture: Capture, stop: list[str]) -> None:
-    CURRENT.set(told)
-    CAPTURE.set(capture)
-    STOP.set(stop)
 
 
 def _stopped(call: calls.Call, why: str, *, goes_on: bool) -> Outcome:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Callable
-from contextvars import Context as Space
+from contextvars import copy_context
 from typing import Any, Literal, NamedTuple
 
 from everbell.executors.threads import Threads
 from everbell.ports.functions import Function
+
+SPARED_S = 0.02
+"""A call is not watched before: a cancel is noticed this much later at most."""
 
 Why = Literal["", "timed_out", "cancelled"]
 
@@ -27,7 +30,6 @@ class Call(NamedTuple):
     function: Function
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    space: Space
     cancel: asyncio.Event
     stop: list[str]
     timeout_s: float
@@ -39,29 +41,29 @@ Result = tuple[Why, Ended | None]
 
 
 class _Guard:
-    """Ends a call at its timeout or cancel.
+    """Ends a call at its timeout or cancel: ``interrupt`` at once, ``insist`` after the grace."""
 
-    ``over`` is resolved when the call has ended, or did not end in the grace after it was told to.
-    """
-
-    __slots__ = ("_call", "_handles", "_interrupt", "_over", "_watcher", "why")
+    __slots__ = ("_call", "_handles", "_insist", "_interrupt", "_over", "_watcher", "why")
 
     def __init__(
-        self, call: Call, over: asyncio.Future[None], interrupt: Callable[[], object]
+        self, call: Call, interrupt: Callable[[], object], insist: Callable[[], object]
     ) -> None:
         self.why: Why = ""
         self._call = call
-        self._over = over
+        self._over = False
         self._interrupt = interrupt
+        self._insist = insist
         self._watcher: asyncio.Task[Literal[True]] | None = None
-        # Armed in the next pass of the loop: what ends at once costs no timer and no task.
-        self._handles = [asyncio.get_running_loop().call_soon(self._arm)]
+        # Armed a little later: what ends soon costs no task and no second timer.
+        later_s = min(SPARED_S, call.timeout_s)
+        self._handles: list[asyncio.Handle] = [
+            asyncio.get_running_loop().call_later(later_s, self._arm, later_s)
+        ]
 
-    def _arm(self) -> None:
-        if self._over.done():
-            return
+    def _arm(self, passed_s: float) -> None:
         loop = asyncio.get_running_loop()
-        self._handles.append(loop.call_later(self._call.timeout_s, self._end, "timed_out"))
+        left_s = self._call.timeout_s - passed_s
+        self._handles.append(loop.call_later(left_s, self._end, "timed_out"))
         self._watcher = loop.create_task(self._call.cancel.wait())
         self._watcher.add_done_callback(self._watched)
 
@@ -70,20 +72,23 @@ class _Guard:
             self._end("cancelled")
 
     def _end(self, why: Why) -> None:
-        if self.why or self._over.done():
+        if self.why or self._over:
             return
         self.why = why
         self._call.stop.append(why)
         self._interrupt()
         loop = asyncio.get_running_loop()
-        self._handles.append(loop.call_later(self._call.grace_s, self._give_up))
+        self._handles.append(loop.call_later(self._call.grace_s, self._again))
 
-    def _give_up(self) -> None:
-        if not self._over.done():
-            self._over.set_result(None)
+    def _again(self) -> None:
+        if not self._over:
+            self._insist()
+            loop = asyncio.get_running_loop()
+            self._handles[-1] = loop.call_later(self._call.grace_s, self._again)
 
     def close(self) -> None:
         """Leave no timer and no task behind."""
+        self._over = True
         for handle in self._handles:
             handle.cancel()
         if self._watcher is not None:
@@ -91,34 +96,49 @@ class _Guard:
 
 
 async def on_loop(call: Call) -> Result:
-    """Await an async function in a task of its own; it is cancelled when it is to end."""
-    loop = asyncio.get_running_loop()
-    task = loop.create_task(_awaited(call), context=call.space)
-    over: asyncio.Future[None] = loop.create_future()
+    """Await an async function; it is cancelled when it is to end, again and again if it must be.
 
-    def ended(_: asyncio.Task[Ended]) -> None:
-        if not over.done():
-            over.set_result(None)
+    In the caller's own task: one that does not wait costs no pass of the loop. So a function that
+    swallows its cancellation keeps its worker until it returns.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    asked = 0
 
-    task.add_done_callback(ended)
-    guard = _Guard(call, over, task.cancel)
-    try:
-        await over
-    except asyncio.CancelledError:
+    def interrupt() -> None:
+        nonlocal asked
+        asked += 1
         task.cancel()
-        await asyncio.wait({task}, timeout=call.grace_s)
-        raise
+
+    guard = _Guard(call, interrupt, interrupt)
+    cancelling = task.cancelling()
+    ended: Ended
+    try:
+        ended = Ended(await call.function.call(*call.args, **call.kwargs))
+    except asyncio.CancelledError as error:
+        if task.cancelling() > cancelling + asked:
+            raise  # the caller itself is to end
+        ended = Ended(error=error)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  (executor boundary)
+        # SystemExit would end the loop, and with it the node.
+        ended = Ended(error=error)
     finally:
         guard.close()
-    if not task.done():
-        return guard.why, None
-    return guard.why, Ended(error=asyncio.CancelledError()) if task.cancelled() else task.result()
+    for _ in range(asked):
+        task.uncancel()
+    return guard.why, ended
 
 
 async def in_thread(threads: Threads, call: Call) -> Result:
     """Call a function in a thread; one that does not end in the grace is left alone."""
-    job = threads.submit(lambda: call.space.run(inline, call))
-    guard = _Guard(call, job.end, lambda: None)
+    space = copy_context()
+    job = threads.submit(lambda: space.run(inline, call))
+
+    def give_up() -> None:
+        if not job.end.done():
+            job.end.set_result(None)
+
+    guard = _Guard(call, lambda: None, give_up)
     try:
         await job.end
     except asyncio.CancelledError:
@@ -141,11 +161,3 @@ def inline(call: Call) -> Ended:
         result.close()
         return Ended(error=TypeError("it returned a coroutine: declare it with `async def`"))
     return Ended(result)
-
-
-async def _awaited(call: Call) -> Ended:
-    try:
-        return Ended(await call.function.call(*call.args, **call.kwargs))
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  (executor boundary)
-        # SystemExit would end the loop, and with it the node.
-        return Ended(error=error)

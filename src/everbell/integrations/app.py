@@ -269,8 +269,9 @@ class Everbell:
 
     def run(self) -> int:
         """Run a node alone, without HTTP, until SIGTERM or SIGINT; return the exit code."""
-        from everbell.bootstrap import run_embedded
+        from everbell.bootstrap import SWITCH_S, run_embedded
 
+        sys.setswitchinterval(SWITCH_S)
         return run_embedded(self._until_signal())
 
     async def _until_signal(self) -> int:
