@@ -80,7 +80,7 @@ class _Shown:
 def verdict(run: dict[str, Any]) -> int:
     """Tell how a run ended and return the exit code: 0 if it succeeded, else 3."""
     state = run.get("state")
-    why = run.get("error") or run.get("reason") or ""
+    why = run.get("error") or (run.get("reason") if state != "succeeded" else "")
     telling = state != "succeeded" and run.get("code") not in {None, 0}
     code = f" (code {run['code']})" if telling else ""
     say(f"run {run.get('id')} {state}{code}" + (f": {why}" if why else ""))
