@@ -8,6 +8,7 @@ HOOK = {"kind": "http", "url": "http://example.com/hook"}
 JOB = {"name": "j", "schedule": "@hourly", "action": HOOK}
 
 PAST = {"from": "2026-02-02T02:00:00Z", "to": "2026-02-02T02:00:00Z"}
+APPLIED = {"jobs": [{**JOB, "project": "q", "description": "y"}], "take_over": True}
 
 # One good request for every route that changes something, in an order that works.
 STEPS = [
@@ -34,6 +35,7 @@ STEPS = [
     ("credentials_revoke", "DELETE", "/credentials/2", None, "credential.revoke"),
     ("limits_set", "PUT", "/limits/db?project=q", {"most": 2}, "limit.set"),
     ("limits_delete", "DELETE", "/limits/db?project=q", None, "limit.delete"),
+    ("jobs_apply", "POST", "/apply", APPLIED, "job.change"),
     ("jobs_delete", "DELETE", "/jobs/j", None, "job.delete"),
     ("projects_delete", "DELETE", "/projects/q", None, "project.delete"),
 ]
