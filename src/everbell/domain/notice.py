@@ -29,8 +29,14 @@ class Moment(NamedTuple):
 
 
 def may_withdraw(run: Run, now_us: int) -> bool:
-    """Return whether a change at ``now_us`` may take this claim back."""
-    return run.state == "claimed" and run.attempt == 1 and run.due_us > now_us + NOTICE_US
+    """Return whether a change at ``now_us`` may take this claim back.
+
+    A slot that was due when it was claimed started at once, whatever a clock that was set back says
+    now, also if its node died since.
+    """
+    ahead = bool(run.key.trigger_id) or run.claimed_us is None or run.claimed_us < run.due_us
+    waits = run.state == "claimed" and run.attempt == 1
+    return waits and ahead and run.due_us > now_us + NOTICE_US
 
 
 def surely_claimed(run: Run, held_since_us: int, look: Moment, now: Moment) -> bool:

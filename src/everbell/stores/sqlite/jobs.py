@@ -224,7 +224,7 @@ def _withdraw(sql: apsw.Cursor, job_ids: Sequence[int], now_us: int) -> list[Run
         found = sql.execute(
             "SELECT slot_us, job_id, trigger_id FROM runs WHERE job_id = ?"
             " AND state IN ('claimed', 'running') AND state = 'claimed' AND attempt = 1"
-            " AND due_us > ?",
+            " AND due_us > ? AND (trigger_id <> '' OR claimed_us < due_us)",
             (job_id, now_us + NOTICE_US),
         ).fetchall()
         for row in found:

@@ -102,6 +102,14 @@ class WithdrawalContract:
         assert [run.key.slot_us for run in await store.list_runs(RunFilter(), 10)] == [soon]
         assert (await store.get_job(job.id)).next_slot_us == soon + 1
 
+    async def test_a_claim_that_was_due_when_it_was_made_stays_though_the_clock_was_set_back(
+        self, store: Store
+    ) -> None:
+        job = await add_job(store, cursor=AHEAD)
+        await claimed(store, job, now_us=AHEAD)
+        assert await self._change(store, job.id) == ()
+        assert [run.state for run in await store.list_runs(RunFilter(), 10)] == ["claimed"]
+
     async def test_slots_left_behind_are_marked_under_the_old_version(self, store: Store) -> None:
         job = await add_job(store, cursor=NOW - 3 * SEC)
         marks = (mark(NOW - 3 * SEC, "skipped", "disabled"), mark(NOW - SEC, "skipped", "disabled"))
