@@ -125,23 +125,29 @@ def _free_name(target: Path, now_us: int) -> Path:
 
 
 def _tell_plan(content: database_copies.Content, target: Path, *, held: bool) -> None:
-    say(f"the backup holds {content.jobs} jobs and {content.runs} runs")
+    say(f"the backup holds {_many(content.jobs, 'job')} and {_many(content.runs, 'run')}")
     if content.last_slot_us is not None:
         say(f"its ledger ends at {iso(content.last_slot_us)}; what ran since then is not in it:")
     else:
         say("its ledger is empty:")
-    when = "once the hold is released, as you then choose" if held else "at the start of a node"
     for policy, count in content.waiting.items():
-        does = _POLICIES.get(policy, f"follows misfire `{policy}`")
-        say(f"  {count} jobs with slots since then: {when}, each {does}")
+        does = f"each {_POLICIES.get(policy, f'follows misfire `{policy}`')}, when a node starts"
+        if held:
+            does = "when the hold is released, as you then choose"
+        say(f"  {_many(count, 'job')} with slots since then: {does}")
     if not content.waiting:
         say("  no job has slots between then and now")
     if content.active:
-        say(f"  {content.active} runs were at work: they are taken over, or lost if at most once")
+        text = "claimed or at work: taken over, or lost if `at_most_once`"
+        say(f"  {_many(content.active, 'run')} {text}")
     if content.waiting and not held:
         say("hint: --hold starts nothing until you release it")
     if target.exists():
         say(f"{target} is kept under another name")
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _open_once(loaded: Loaded, secrets: Secrets, staged: Path, *, held: bool) -> None:

@@ -19,15 +19,21 @@ RESERVED_ENV = frozenset(
     {
         "EVERBELL_API_KEY",
         "EVERBELL_API_SECRET",
+        "EVERBELL_ATTEMPT",
         "EVERBELL_AUTH_PASSWORD",
         "EVERBELL_AUTH_USERNAME",
         "EVERBELL_CONFIG",
+        "EVERBELL_JOB",
+        "EVERBELL_JOB_UUID",
         "EVERBELL_PROJECT",
+        "EVERBELL_RUN_ID",
         "EVERBELL_SECRET_KEY",
         "EVERBELL_SERVER",
+        "EVERBELL_SLOT",
+        "EVERBELL_TOKEN",
     }
 )
-"""Variables of the command line and of the secrets, which are no settings."""
+"""Variables of the command line, of the secrets and of what a run is told: no settings."""
 
 # A Kubernetes service named "everbell" brings these into every container beside it.
 _SERVICE_LINKS = re.compile(r"^EVERBELL(_\w+)?_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)$")

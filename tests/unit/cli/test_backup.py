@@ -90,7 +90,7 @@ def test_restore_says_what_becomes_of_the_slots_since_then(ready, monkeypatch):
     cli, now = ready, SystemClock().now_us()
     monkeypatch.setattr(SystemClock, "now_us", lambda self: now + 60_000_000)
     assert cli("restore", "copy.db", "--dry-run") == 0
-    assert "1 jobs with slots since then" in cli.err
+    assert "1 job with slots since then" in cli.err
     assert "misfire `latest`" in cli.err
     assert "--hold" in cli.err
 

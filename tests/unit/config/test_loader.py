@@ -265,3 +265,9 @@ def test_every_setting_has_a_meaning_and_the_schema_knows_it():
     assert all(field.doc for field in all_fields().values())
     schema = json_schema()
     assert schema["$defs"]["Server"]["properties"]["port"]["default"] == 9091
+
+
+def test_what_a_run_is_told_is_no_setting(tmp_path):
+    told = ("RUN_ID", "JOB", "JOB_UUID", "PROJECT", "SLOT", "ATTEMPT", "TOKEN")
+    loaded = load_settings(None, {f"EVERBELL_{name}": "x" for name in told}, cwd=tmp_path)
+    assert loaded.notes == []

@@ -1,4 +1,6 @@
+import re
 import time
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -217,3 +219,16 @@ def test_counting_an_end_costs_a_few_microseconds():
         metrics.ended(batch, answers)
         best = min(best, time.process_time() - begun)
     assert best / 1000 < 10e-6
+
+
+def test_every_metric_is_in_the_reference():
+    metrics = Metrics(by_job=True)
+    metrics.ended([end()], [STORED])
+    page = (Path(__file__).parents[3] / "docs" / "reference" / "metrics.md").read_text()
+    body, _ = Exposition(metrics, reading, "1").text("", {})
+    families = [one.name for one in text_string_to_metric_families(body.decode())]
+    own = [name for name in families if name.startswith("everbell_")]
+    assert len(own) > 20
+    assert [name for name in own if not re.search(rf"`{name}(_total)?`", page)] == []
+    named = set(re.findall(r"`(everbell_\w+?)(?:_total)?`", page))
+    assert sorted(named - set(own)) == []
