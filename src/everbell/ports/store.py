@@ -113,10 +113,10 @@ class DefinitionStore(Protocol):
     - Of a job that is disabled after ``change_job``, queued first attempts that nobody asked for
       by hand end as ``skipped`` (``disabled``).
     - A change, disable or hold withdraws claims whose ``due_us`` is after ``now_us + NOTICE_US``
-      (domain.notice), but no slot that was due when it was claimed: the runs vanish from the ledger and the cursor goes back to the earliest of
-      them (a change of definition, and a disable, set the cursor themselves). They are returned,
-      so that nodes can drop them. Delete withdraws all that is not due. Queued runs of a deleted
-      job go with it.
+      (domain.notice), but no slot that was due when it was claimed: the runs vanish from the ledger
+      and the cursor goes back to the earliest of them (a change of definition, and a disable, set
+      the cursor themselves). They are returned, so that nodes can drop them. Delete withdraws all
+      that is not due. Queued runs of a deleted job go with it.
     - Deleting a job removes its runs, output and versions; the name can be used again.
     - A first attempt of a queued run that was taken before it was due goes back to the queue;
       retries that wait are left, except by delete.
