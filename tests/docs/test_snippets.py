@@ -92,7 +92,7 @@ def test_every_json_block_is_json_and_actions_are_actions() -> None:
 
 
 def test_the_unit_file_starts_a_node_and_waits_for_its_runs() -> None:
-    text = blocks(ROOT / "docs/how-to/deploy.md", "ini")[0].text
+    text = (ROOT / "dist" / "everbell.service").read_text()
     unit = configparser.ConfigParser(strict=True, interpolation=None)
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read_string(text)
