@@ -107,9 +107,9 @@ def _secrets(loaded: Loaded) -> Iterable[Finding]:
 def _database(loaded: Loaded) -> Iterable[Finding]:
     from everbell.bootstrap import database_checkup, database_file
 
-    if loaded.settings.database.url == "memory:":
-        hint = "fit for trying out only: set database.url"
-        yield Finding(WARN, "database", "in memory: all is lost when the node stops", hint)
+    url = loaded.settings.database.url
+    if not url.startswith("sqlite:"):
+        yield _not_a_file(url)
         yield from port(loaded.settings, ())
         return
     path = database_file(loaded)
@@ -133,6 +133,15 @@ def _database(loaded: Loaded) -> Iterable[Finding]:
     yield from descriptors(loaded.settings, alive)
     yield from _jobs(found, up=bool(alive))
     yield from interpreters(loaded.settings, found.interpreters)
+
+
+def _not_a_file(url: str) -> Finding:
+    if url == "memory:":
+        hint = "fit for trying out only: set database.url"
+        return Finding(WARN, "database", "in memory: all is lost when the node stops", hint)
+    scheme = url.partition(":")[0]
+    hint = "ask that server's own tools; `everbell status` shows nodes, `everbell job list` jobs"
+    return Finding(WARN, "database", f"{scheme}: only files are looked into here", hint)
 
 
 def _file(path: Path, found: database_checkup.Checkup) -> Iterable[Finding]:
