@@ -9,7 +9,6 @@ later keeps its node, and the child has none until it calls ``start`` itself.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import logging
 import multiprocessing
@@ -20,6 +19,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Literal
 
 from everbell.integrations.host import Host
+from everbell.ports.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,8 @@ RESTART_S = 5.0
 """Pause before a node that failed is started again."""
 
 CHILD_DELAY_S = 0.2
+LOOK_S = 0.2
+"""How often the thread looks whether the program ends."""
 
 _all: weakref.WeakSet[Background] = weakref.WeakSet()
 _graveyard: list[Any] = []
@@ -108,11 +110,23 @@ class Background:
             node = self._app.node
             assert node is not None
             self._ready.set()
-            ends = [asyncio.ensure_future(one.wait()) for one in (stop, node.engine.failed)]
+            ends: list[asyncio.Future[Any]] = [
+                asyncio.ensure_future(one.wait()) for one in (stop, node.engine.failed)
+            ]
+            ends.append(asyncio.ensure_future(self._main_ends(node.services.clock)))
             await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
             for end in ends:
                 end.cancel()
         return 0
+
+    async def _main_ends(self, clock: Clock) -> None:
+        """Wait for the end of the program: it waits for the store's thread, which waits for us.
+
+        So ``atexit`` would be too late.
+        """
+        while threading.main_thread().is_alive():
+            await clock.sleep(LOOK_S)
+        self._halt.set()
 
     def _forked_parent(self) -> None:
         if self.state == "pending":
@@ -140,11 +154,4 @@ def _children() -> None:
         one._forked_child()  # noqa: SLF001
 
 
-def _at_exit() -> None:
-    for one in list(_all):
-        if one.state == "running":
-            one.stop(60.0)
-
-
 os.register_at_fork(after_in_parent=_parents, after_in_child=_children)
-atexit.register(_at_exit)

@@ -155,7 +155,11 @@ class Worker:
             self._closed = True
             self._calls.put(None)
         if self._thread.is_alive():
-            await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+            try:
+                await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+            except RuntimeError:
+                # The interpreter ends and starts no thread any more: wait here.
+                self._thread.join()
 
     def _serve(self) -> None:
         open_ = True
