@@ -39,14 +39,19 @@ def may_withdraw(run: Run, now_us: int) -> bool:
     return waits and ahead and run.due_us > now_us + NOTICE_US
 
 
+def may_cancel(run: Run, now_us: int) -> bool:
+    """Return whether a cancel ends the run at once; else its node is asked to end it."""
+    return run.state == "queued" or (run.state == "claimed" and run.due_us > now_us + NOTICE_US)
+
+
 def surely_claimed(run: Run, held_since_us: int, look: Moment, now: Moment) -> bool:
-    """Return whether nobody can have withdrawn a claim since ``look``.
+    """Return whether nobody can have withdrawn or cancelled a claim since ``look``.
 
     ``held_since_us`` (monotonic): when the node learned that the claim is its own. The wall clock
     may have been set since the look, so that its age is bounded by the monotonic one too.
     """
     sure_from_us = run.due_us - NOTICE_US + CLOCKS_US
-    if run.attempt > 1 or (run.claimed_us is not None and run.claimed_us >= sure_from_us):
+    if run.claimed_us is not None and run.claimed_us >= sure_from_us:
         return True
     age_us = now.monotonic_us - look.monotonic_us
     recent = age_us <= NOTICE_US - CLOCKS_US + max(now.wall_us - run.due_us, 0)

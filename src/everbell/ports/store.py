@@ -341,8 +341,8 @@ class RunStore(Protocol):
       ``next_due_us`` the attempt is kept as an Attempt and the run is claimed again by the same
       node: attempt + 1, a new token.
     - ``mark_running`` is guarded the same way, and answers in order.
-    - ``request_cancel``: queued and not yet due claimed runs are cancelled at once; active ones
-      are flagged; final ones are left. Returns the run as it is then.
+    - ``request_cancel``: queued runs, and claimed ones due after ``now_us + NOTICE_US``, end at
+      once; other active ones are flagged; final ones are left. Returns the run as it is then.
     - ``then``, of a finish or a verdict: queued in the same batch as the end that it follows. Runs
       of jobs that are gone are left out, those of disabled jobs end as skipped.
     - ``hand_back`` returns claimed, not started runs to the queue; those that ``change_job`` would

@@ -8,6 +8,7 @@ from typing import Literal
 from msgspec.structs import replace
 
 from everbell.domain.errors import NotFoundError
+from everbell.domain.notice import may_cancel
 from everbell.domain.run import ACTIVE, FINAL, Attempt, Run, RunKey
 from everbell.ports.store import Finish, Finished, Verdict
 from everbell.stores.memory.claims import MemoryClaims
@@ -46,7 +47,7 @@ class MemoryLedger(MemoryClaims):
     async def request_cancel(self, key: RunKey, now_us: int) -> Run:
         """See RunStore."""
         run = await self.get_run(key)
-        if run.state == "queued" or (run.state == "claimed" and run.due_us > now_us):
+        if may_cancel(run, now_us):
             return self._data.put(
                 replace(
                     run,

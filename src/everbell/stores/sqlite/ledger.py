@@ -9,6 +9,7 @@ import apsw
 from msgspec.structs import replace
 
 from everbell.domain.errors import NotFoundError
+from everbell.domain.notice import may_cancel
 from everbell.domain.run import FINAL, Run, RunKey
 from everbell.ports.store import Finish, Finished, Verdict
 from everbell.stores.sqlite import marks, rows
@@ -302,7 +303,7 @@ def request_cancel(sql: apsw.Cursor, key: RunKey, now_us: int) -> Run:
     """See RunStore.request_cancel."""
     run = get_run(sql, key)
     values = key_of(run)
-    if run.state == "queued" or (run.state == "claimed" and run.due_us > now_us):
+    if may_cancel(run, now_us):
         sql.execute(
             "UPDATE runs SET state = 'cancelled', cancel_requested = 1, finished_us = ?,"
             f" reason = 'cancelled before its start' WHERE {_KEY}",

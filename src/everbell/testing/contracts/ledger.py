@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from everbell.domain.errors import NotFoundError
+from everbell.domain.notice import NOTICE_US
 from everbell.domain.run import Attempt, Run, RunKey
 from everbell.ports.store import Finish, Store
 from everbell.testing.contracts.making import (
@@ -181,6 +182,13 @@ class LedgerContract:
             assert run == await store.get_run(key)
         assert await store.still_claimed([(ahead.key, ahead.token)]) == []
         assert await store.take_queued("n1", NOW, 10) == []
+
+    async def test_a_claim_that_is_due_soon_is_flagged_not_ended(self, store: Store) -> None:
+        job = await add_job(store, cursor=NOW + NOTICE_US)
+        run = await claimed(store, job)
+        flagged = await store.request_cancel(run.key, NOW)
+        assert (flagged.state, flagged.cancel_requested) == ("claimed", True)
+        assert await store.cancel_flags("n1") == [run.key]
 
     async def test_an_active_run_is_flagged_and_a_final_one_left(self, store: Store) -> None:
         a, b, c = await add_jobs(store, new_job("a"), new_job("b"), new_job("c"))
