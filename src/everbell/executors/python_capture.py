@@ -169,7 +169,8 @@ class Hooks:
         def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
             record = before(*args, **kwargs)
             capture = CAPTURE.get()
-            if capture is not None:
+            # logging.makeLogRecord (a formatter's copy) begins with an empty one: not an event.
+            if capture is not None and args[:1] != (None,):
                 capture.write("err", _line(record))
             return record
 

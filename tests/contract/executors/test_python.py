@@ -58,6 +58,7 @@ def stubborn():
 def talk():
     print("to out"); print("to err", file=sys.stderr)
     logging.getLogger("shop").warning("sold %d", 3)
+    logging.makeLogRecord({"msg": "a copy"})
 def flood():
     for number in range(20_000): print("x" * 100)
 def coroutine(): return ahang()
@@ -188,6 +189,7 @@ async def test_what_is_printed_and_logged_belongs_to_the_run(executor, mode, cap
     _, sink = await perform(executor, of("talk", mode=mode))
     assert sink.text("out") == "to out\n"
     assert "to err\n" in sink.text("err")
+    assert sink.text("err").count("\n") == 2
     assert "WARNING shop: sold 3" in sink.text("err")
     print("mine")
     logging.getLogger("shop").warning("mine too")
