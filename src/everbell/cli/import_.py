@@ -19,6 +19,7 @@ from everbell.cli.output import print_json
 from everbell.cli.plan_output import send, show_plan
 from everbell.domain.crontab import Crontab, Finding, Names, Source, parse_crontab
 from everbell.services.imports import Choices, job_bodies
+from everbell.telemetry.clock import SystemClock
 
 # After Debian's cron: other names in /etc/cron.d are skipped, as backups of editors and packages.
 _CRON_D_NAME = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -107,13 +108,13 @@ def _read(
 ) -> tuple[list[Crontab], list[str]]:
     """Return the crontabs of a file or directory, and the names that cron would skip."""
     path = Path(file)
-    names = Names()
+    names, now_us = Names(), SystemClock().now_us()
     if file == "-" or not path.is_dir():
         in_cron_d = path.absolute().parent.name == "cron.d"
         system = system or in_cron_d or str(path.absolute()) == "/etc/crontab"
         start = prefix or (path.name if in_cron_d else "")
         shown = "stdin" if file == "-" else str(path)
-        source = Source(name=shown, timezone=zone, system=system, prefix=start)
+        source = Source(name=shown, timezone=zone, system=system, prefix=start, now_us=now_us)
         return [parse_crontab(read_text(file), source, names)], []
     found, skipped = [], []
     for one in sorted(path.iterdir()):
@@ -121,7 +122,7 @@ def _read(
             skipped += [one.name] if one.is_file() and not one.name.startswith(".") else []
             continue
         start = f"{prefix}-{one.name}" if prefix else one.name
-        source = Source(name=str(one), timezone=zone, system=True, prefix=start)
+        source = Source(name=str(one), timezone=zone, system=True, prefix=start, now_us=now_us)
         found.append(parse_crontab(read_text(str(one)), source, names))
     return found, skipped
 

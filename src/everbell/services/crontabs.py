@@ -96,7 +96,7 @@ def _command(action: Mapping[str, Any]) -> str:
     env = {name: text for name, text in action.get("env", {}).items() if name != "SHELL"}
     stdin = ""
     if len(argv) == 6 and argv[:3] == ["/bin/sh", "-c", WITH_INPUT]:
-        stdin = "%" + argv[5].replace("%", "\\%").removesuffix("\n").replace("\n", "%")
+        stdin = "%" + _input(argv[5])
         argv = [argv[3], "-c", argv[4]]
     whole = len(argv) == 3 and argv[:2] == ["/bin/sh", "-c"] and not env
     text = argv[2] if whole else shlex.join(argv)
@@ -106,3 +106,14 @@ def _command(action: Mapping[str, Any]) -> str:
     if action.get("cwd"):
         text = f"cd {shlex.quote(action['cwd'])} && {text}"
     return text.replace("%", "\\%") + stdin
+
+
+def _input(text: str) -> str:
+    r"""Write standard input as it stands behind the first ``%``.
+
+    Cron adds the last line end itself. It is written out where a blank or an empty line would
+    else end the crontab's line: readers strip the one, and take the other for the last line end.
+    """
+    body = text.removesuffix("\n")
+    kept = body if body == body.rstrip() else text
+    return kept.replace("%", "\\%").replace("\n", "%")

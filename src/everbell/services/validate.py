@@ -101,7 +101,7 @@ def job_problems(
     problems += _links(definition)
     for pointer, action in (("/action", definition.action), ("/check", definition.check)):
         if action is not None:
-            found = list(action_problems(action))
+            found = list(action_problems(action, check=pointer == "/check"))
             if not found and action not in unchanged:
                 found = _refusals(services, action)
             problems += [_under(pointer, one) for one in found]

@@ -24,9 +24,12 @@ _OWN_HEADERS = frozenset(
 )
 
 
-def action_problems(action: Action) -> Iterator[FieldProblem]:
-    """Yield all that is wrong with an action, by pointer under ``/action``."""
+def action_problems(action: Action, *, check: bool = False) -> Iterator[FieldProblem]:
+    """Yield all that is wrong with an action, or with a check, by pointer under ``/action``."""
     if isinstance(action, HttpAction):
+        if check and action.batch:
+            hint = "leave it out: each run waits for the answer to its own check"
+            yield FieldProblem("/action/batch", "does not go with a check", hint=hint)
         yield from _http(action)
         return
     if isinstance(action, PythonAction):

@@ -34,6 +34,7 @@ async def test_what_was_given_is_shown_and_can_be_sent_back(world):
         ({"limits": ["a b"]}, "/limits/0"),
         ({"limits": ["a", "a"]}, "/limits/1"),
         ({"check": {"kind": "http", "url": "http://169.254.169.254/"}}, "/check"),
+        ({"check": {"kind": "http", "url": "http://a.com/", "batch": True}}, "/check/batch"),
         ({"check": {"kind": "command", "argv": []}}, "/check/argv"),
         ({"check": {"kind": "command", "argv": ["absent-program"]}}, "/check"),
     ],

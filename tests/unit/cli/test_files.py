@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from everbell.domain.crontab import Source, parse_crontab
@@ -257,6 +257,9 @@ LINES = st.text(alphabet=st.sampled_from("ab %\\'\"$;&|>-"), min_size=1, max_siz
 
 
 @given(LINES)
+@example("%a %")  # the blank before the last line end
+@example("%%%")  # an empty line before it
+@example("%a% %%")
 def test_a_command_survives_import_and_export(command):
     first = parse_crontab(f"5 1 * * * x{command}\n", Source(name="c"))
     text = as_crontab(job_bodies(first, Choices()))

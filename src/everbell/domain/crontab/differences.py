@@ -45,9 +45,9 @@ _ALWAYS: tuple[_Said, ...] = (
 """What is true of every crontab."""
 
 
-def of_entry(entry: Entry, schedule: Schedule) -> list[Finding]:
-    """Return what there is to say about one line."""
-    said = [("note", "schedule", warning, "") for warning in schedule.lint()]
+def of_entry(entry: Entry, schedule: Schedule, now_us: int) -> list[Finding]:
+    """Return what there is to say about one line, and about clock changes after an instant."""
+    said = [("note", "schedule", warning, "") for warning in schedule.lint(now_us)]
     said += [*_about_text(entry), *_about_command(entry)]
     return [_finding(one, entry.line) for one in said]
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from everbell.domain.schedule.base import LINT_FROM_US
+
 Level = Literal["error", "warning", "note"]
 
 
@@ -14,12 +16,14 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     ``name`` is shown in messages. ``timezone`` is that of cron's machine: cron has no other.
     ``system``: a user's name stands before each command. ``prefix`` begins the jobs' names.
+    ``now_us`` is when it is read: only clock changes after it are worth a word.
     """
 
     name: str
     timezone: str = "UTC"
     system: bool = False
     prefix: str = ""
+    now_us: int = LINT_FROM_US
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

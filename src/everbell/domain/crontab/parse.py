@@ -201,7 +201,7 @@ class _Reader:
             jitter_s=self._jitter_s,
         )
         self.entries.append(entry)
-        self.findings += of_entry(entry, schedule)
+        self.findings += of_entry(entry, schedule, self.source.now_us)
 
     def _user(self, line: str, at: int) -> tuple[str, int]:
         found = _WORD.match(line, at)

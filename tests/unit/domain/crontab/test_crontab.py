@@ -258,6 +258,15 @@ def test_names_are_short_unique_and_stable():
     assert [one.name for one in user(moved).entries][: len(names)] == names
 
 
+def test_clock_changes_are_told_that_are_still_to_come():
+    text = "30 2 * * * tool\n"
+    zone = "Europe/Stockholm"
+    now_us = 1_800_000_000_000_000  # January 2027
+    told = [one.message for one in user(text, timezone=zone, now_us=now_us).findings if one.line]
+    assert any("2027-03-28" in one for one in told), told
+    assert not any("2025" in one or "2026" in one for one in told), told
+
+
 def test_a_prefix_is_not_repeated():
     named = [
         one.name for one in user("0 1 * * * awstats-up\n0 2 * * * b\n", prefix="awstats").entries
