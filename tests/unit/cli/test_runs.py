@@ -126,7 +126,7 @@ HELD = {"id": 7, "scope": "job", "target_id": 1, "reason": "move", "until": None
             Server([run(1)], nodes=[{**UP, "state": "throttled", "reason": "CPU 99 %"}]),
             "no node takes new work (n: CPU 99 %)",
         ),
-        (Server([run(1, due_s=60)]), "it is due at"),
+        (Server([run(1, due_s=86_400)]), "it is due at"),
     ],
 )
 def test_what_a_run_waits_for(server, words):
