@@ -92,10 +92,12 @@ async def storm(mode: str, count: int) -> dict[str, Any]:
         async with app.running():
             sync_s = time.monotonic() - begun
             gc.freeze()
+            cpu_s = time.process_time()
             while len(starts) < count and time.time() < due_s + 60:
                 await asyncio.sleep(0.05)
             assert app.node is not None
             await app.node.engine.finisher.flush()
+            cpu_s = time.process_time() - cpu_s
             ledger_us = time.time_ns() // 1000 - due_s * 1_000_000
             rows = await _succeeded(app)
         os.chdir("/")
@@ -106,6 +108,7 @@ async def storm(mode: str, count: int) -> dict[str, Any]:
         "sync_s": round(sync_s, 2),
         "first_ms": round(late[0] / 1000, 1),
         "last_ms": round(late[-1] / 1000, 1),
+        "cpu_us_per_run": round(cpu_s / count * 1e6, 1),
         "starts_per_s": round(count / (late[-1] / 1e6)),
         "ledger_ms": round(ledger_us / 1000, 1),
         "lost": count - rows,

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-BENCHES = ("cron", "store", "storm", "peers", "http", "scale")
-QUICK = frozenset({"storm", "peers", "http", "scale"})
+BENCHES = ("cron", "store", "storm", "python", "peers", "http", "scale")
+QUICK = frozenset({"storm", "python", "peers", "http", "scale"})
 
 
 def measure(name: str, *, quick: bool) -> dict[str, Any]:
@@ -33,7 +33,7 @@ def measure(name: str, *, quick: bool) -> dict[str, Any]:
 
 def table(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     """Return rows of (what, ours, yardstick, ratio)."""
-    rows = [*_cron(found["cron"]), *_storms(found), *_precision(found["storm"])]
+    rows = [*_cron(found["cron"]), *_storms(found), *_python(found), *_precision(found["storm"])]
     return [*rows, *_http(found["http"]), *_scale(found["scale"])]
 
 
@@ -70,6 +70,23 @@ def _storms(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
                 f"{storm['starts_per_s']} starts/s ({durable:.0f}/s with the durable end)",
                 beside,
                 ", ".join(f"{ratio:.2g}x" for ratio in ratios),
+            )
+        )
+    return rows
+
+
+def _python(found: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    memory = {peer["jobs"]: peer for peer in found["peers"]["peers"] if "memory" in peer["peer"]}
+    rows = []
+    for storm in found["python"]["storm"]:
+        peer = memory.get(storm["jobs"], next(iter(memory.values())))
+        ratio = storm["starts_per_s"] / max(peer["starts_per_s"], 1)
+        rows.append(
+            (
+                f"storm of {storm['jobs']} Python jobs, {storm['mode']}",
+                f"{storm['starts_per_s']} starts/s, {storm['cpu_us_per_run']} us of CPU each",
+                f"{peer['peer']}, nothing durable {peer['starts_per_s']}/s",
+                f"{ratio:.2g}x, lost {storm['lost']}, doubled {storm['doubled']}",
             )
         )
     return rows
