@@ -98,6 +98,13 @@ export interface Jobs {
   hold (job: JobRef, options?: InProject & schemas.JobHoldIn): Promise<schemas.HoldOut>
   next (job: JobRef, options?: InProject & { n?: number }): Promise<schemas.SlotOut[]>
   why (job: JobRef, options?: InProject & { at?: Instant }): Promise<schemas.WhyOut>
+  /** Runs the slots from `from` to `to` that have no successful run; `dry_run` only tells which. */
+  backfill (job: JobRef, options: InProject & schemas.BackfillIn): Promise<schemas.BackfillOut>
+  /** What an outage would do: `down` is local times of the day `date`, as in '02:00-05:00'. */
+  simulate (query: InProject & {
+    down: string, date: string, zone?: string, job?: JobRef, takes?: number,
+    limit?: number, cursor?: number | string
+  }): Promise<schemas.SimulateOut>
   run (job: JobRef, options?: InProject & Repeatable & schemas.RunNow): Promise<schemas.RunOut>
 }
 

@@ -47,12 +47,14 @@ export const OPERATIONS = {
   jobs_hold: ['POST', '/jobs/{id}/hold'],
   jobs_next: ['GET', '/jobs/{id}/next'],
   jobs_why: ['GET', '/jobs/{id}/why'],
+  jobs_backfill: ['POST', '/jobs/{id}/backfill'],
   jobs_run: ['POST', '/jobs/{id}/runs', 'key'],
   runs_list: ['GET', '/runs'],
   runs_get: ['GET', '/runs/{id}'],
   runs_output: ['GET', '/runs/{id}/output'],
   runs_cancel: ['POST', '/runs/{id}/cancel', 'again'],
   runs_retry: ['POST', '/runs/{id}/retry'],
+  simulate: ['GET', '/simulate'],
   verify: ['GET', '/verify'],
   holds_create: ['POST', '/holds'],
   holds_list: ['GET', '/holds'],
@@ -474,6 +476,12 @@ class Jobs extends Group {
   next (id, { project, n } = {}) { return this._data('jobs_next', { id, query: { project, n } }) }
 
   why (id, { project, at } = {}) { return this._data('jobs_why', { id, query: { project, at } }) }
+
+  backfill (id, { project, ...body }) {
+    return this._data('jobs_backfill', { id, query: { project }, body })
+  }
+
+  simulate (query) { return this._data('simulate', { query }) }
 
   run (id, { project, idempotencyKey, ...body } = {}) {
     return this._data('jobs_run', { id, query: { project }, body, idempotencyKey })

@@ -590,6 +590,84 @@ export interface SlotToldOut {
   run: RunOut | null
 }
 
+/** What an outage would do. `next` given: more jobs follow, ask again with it as cursor. */
+export interface SimulateOut {
+  timezone: string
+  /** Seconds */
+  takes: number
+  outages: Array<OutageOut>
+  jobs: Array<JobFateOut>
+  next: string | null
+}
+
+/** A time in which no node is up. */
+export interface OutageOut {
+  /** ISO 8601, UTC, ends with Z */
+  from: string
+  /** ISO 8601, UTC, ends with Z */
+  to: string
+  local_from: string
+  local_to: string
+}
+
+/** One job through the outage, from the last slot before to the first one after. */
+export interface JobFateOut {
+  job_id: number
+  job: string
+  project_id: number
+  timezone: string
+  misfire: string
+  overlap: string
+  /** Slots by what becomes of them */
+  counts: Record<string, number>
+  fates: Array<FateOut>
+  more: number
+  note: string
+}
+
+/** What becomes of a slot, or of `count` slots up to `until`; `at`: when it runs. */
+export interface FateOut {
+  /** ISO 8601, UTC, ends with Z */
+  slot: string
+  local: string
+  what: "again" | "cancelled" | "catch_up" | "late" | "lost" | "missed" | "runs" | "skipped"
+  at: string | null
+  local_at: string | null
+  reason: string
+  until: string | null
+  count: number
+  note: string
+}
+
+/** Which slots of the past are run: both ends belong to it; at most `max` of them. */
+export interface BackfillIn {
+  /** ISO 8601 with a zone, or a date (midnight UTC) */
+  from: string
+  /** ISO 8601 with a zone, or a date (midnight UTC) */
+  to: string
+  max?: number
+  dry_run?: boolean
+  reason?: string
+}
+
+/** The slots that are filled, or would be. `more` are left out, `done` had run, `waiting` are being filled already. */
+export interface BackfillOut {
+  started: boolean
+  slots: Array<FilledSlot>
+  done: number
+  waiting: number
+  more: number
+}
+
+/** A slot without a successful run; `before` is what became of it, `run` what fills it. */
+export interface FilledSlot {
+  /** ISO 8601, UTC, ends with Z */
+  at: string
+  local: string
+  before: string
+  run: RunOut | null
+}
+
 /** Which coming slot does not run (the next one), and why. */
 export interface SkipIn {
   slot?: string | null

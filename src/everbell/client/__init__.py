@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         FINAL_STATES,
         Attempt,
         AuditEntry,
+        Backfill,
         Credential,
         End,
         Health,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
         Preview,
         Project,
         Run,
+        Simulation,
         Skipped,
         Slot,
         Verification,
@@ -79,9 +81,9 @@ _HOMES = {
         "WaitTimeout",
     ),
     "everbell.client.records": (
-        "FINAL_STATES", "Attempt", "AuditEntry", "Credential", "End", "Health", "Hold", "Job",
-        "Limit", "Node", "Output", "Page", "Plan", "Preview", "Project", "Run", "Skipped", "Slot",
-        "Verification", "Why",
+        "FINAL_STATES", "Attempt", "AuditEntry", "Backfill", "Credential", "End", "Health",
+        "Hold", "Job", "Limit", "Node", "Output", "Page", "Plan", "Preview", "Project", "Run",
+        "Simulation", "Skipped", "Slot", "Verification", "Why",
     ),
     "everbell.client.shapes": (
         "Action", "CommandAction", "Dst", "HttpAction", "JobIn", "JobPatch", "Misfire",
@@ -92,15 +94,13 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "FINAL_STATES", "Action", "AnswerLost", "AnswerUnreadable", "ApiError", "AsyncClient",
-    "Attempt", "AuditEntry", "BadRequest", "Client", "ClientError", "CommandAction", "Conflict",
-    "Credential", "Dst", "End", "FieldError", "Forbidden", "Health", "Hold", "HttpAction",
-    "Invalid", "InvalidSchedule", "Job", "JobIn", "JobPatch", "Limit", "Misfire", "Node",
-    "NotFound",
-    "OnFailure", "OtherAction", "Output", "Page", "Plan", "Preview", "Project",
-    "PythonAction",
-    "RateLimited", "Retry",
-    "Run", "ScriptAction", "ServerFailed", "Skipped", "Slot", "Then", "TooLarge", "Unauthenticated",
-    "Unreachable", "Verification", "VersionMismatch", "WaitTimeout", "Why",
+    "Attempt", "AuditEntry", "Backfill", "BadRequest", "Client", "ClientError", "CommandAction",
+    "Conflict", "Credential", "Dst", "End", "FieldError", "Forbidden", "Health", "Hold",
+    "HttpAction", "Invalid", "InvalidSchedule", "Job", "JobIn", "JobPatch", "Limit", "Misfire",
+    "Node", "NotFound", "OnFailure", "OtherAction", "Output", "Page", "Plan", "Preview", "Project",
+    "PythonAction", "RateLimited", "Retry", "Run", "ScriptAction", "ServerFailed", "Simulation",
+    "Skipped", "Slot", "Then", "TooLarge", "Unauthenticated", "Unreachable", "Verification",
+    "VersionMismatch", "WaitTimeout", "Why",
 ]  # fmt: skip
 
 

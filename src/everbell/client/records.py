@@ -230,6 +230,76 @@ class Why(Record, frozen=True):
     beside: tuple[Run, ...]
 
 
+class FilledSlot(Record, frozen=True):
+    """A slot without a successful run: ``before`` is what became of it, ``run`` what fills it."""
+
+    at: datetime
+    local: str
+    before: str
+    run: Run | None
+
+
+class Backfill(Record, frozen=True):
+    """The slots that are filled, or would be (``started`` false).
+
+    ``more`` are left out, ``done`` had run, ``waiting`` are being filled already.
+    """
+
+    started: bool
+    slots: tuple[FilledSlot, ...]
+    done: int
+    waiting: int
+    more: int
+
+
+class Outage(Record, frozen=True, rename={"start": "from", "end": "to"}):
+    """A time in which no node is up."""
+
+    start: datetime
+    end: datetime
+    local_from: str
+    local_to: str
+
+
+class Fate(Record, frozen=True):
+    """What becomes of a slot, or of ``count`` slots up to ``until``; ``at`` is when it runs."""
+
+    slot: datetime
+    local: str
+    what: str
+    at: datetime | None
+    local_at: str | None
+    reason: str
+    until: datetime | None
+    count: int
+    note: str
+
+
+class JobFate(Record, frozen=True):
+    """One job through the outages; ``counts`` are its slots by what becomes of them."""
+
+    job_id: int
+    job: str
+    project_id: int
+    timezone: str
+    misfire: str
+    overlap: str
+    counts: dict[str, int]
+    fates: tuple[Fate, ...]
+    more: int
+    note: str
+
+
+class Simulation(Record, frozen=True):
+    """What outages would do, when each run lasts ``takes`` seconds. ``next`` leads on to more."""
+
+    timezone: str
+    takes: float
+    outages: tuple[Outage, ...]
+    jobs: tuple[JobFate, ...]
+    next: str | None
+
+
 class Finding(Record, frozen=True):
     """Something that does not add up: ``count`` slots of a job, from ``first`` to ``last``."""
 

@@ -135,6 +135,25 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     ),
     "jobs.next": ("jobs_next", lambda c: c.jobs.next("nightly", n=3, project="ops")),
     "jobs.why": ("jobs_why", lambda c: c.jobs.why("nightly", at=NOON, project="ops")),
+    "jobs.backfill": (
+        "jobs_backfill",
+        lambda c: c.jobs.backfill(
+            "nightly", start=NOON, end=NOON, max=3, dry_run=True, reason="x", project="ops"
+        ),
+    ),
+    "jobs.simulate": (
+        "simulate",
+        lambda c: c.jobs.simulate(
+            "02:00-05:00",
+            date=NOON.date(),
+            zone="UTC",
+            job="a",
+            project="ops",
+            takes=60,
+            limit=2,
+            cursor="1",
+        ),
+    ),
     "jobs.run": (
         "jobs_run",
         lambda c: c.jobs.run("nightly", reason="x", project="ops", idempotency_key="k"),
@@ -225,6 +244,12 @@ RECORDS = {
     "FindingOut": records.Finding,
     "WhyOut": records.Why,
     "SlotToldOut": records.SlotTold,
+    "BackfillOut": records.Backfill,
+    "FilledSlot": records.FilledSlot,
+    "SimulateOut": records.Simulation,
+    "OutageOut": records.Outage,
+    "JobFateOut": records.JobFate,
+    "FateOut": records.Fate,
     "LimitOut": records.Limit,
     "PlanOut": records.Plan,
     "StepOut": records.Step,
@@ -246,7 +271,7 @@ RECORDS = {
 ARGUMENTS = {
     "ProjectIn", "ProjectPatch", "CredentialIn", "RotateIn", "JobHoldIn", "RunNow", "HoldIn",
     "ReleaseIn", "PreviewIn", "SkipIn", "InsteadIn", "ApplyIn",
-    "LimitIn",
+    "LimitIn", "BackfillIn",
 }  # fmt: skip
 OLDER_WORDS = {"OlderJobIn"}
 

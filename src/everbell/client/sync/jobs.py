@@ -4,10 +4,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, overload
 
-from everbell.client.records import Hold, Job, Plan, Preview, Project, Run, Skipped, Slot, Why
+from everbell.client.records import (
+    Backfill,
+    Hold,
+    Job,
+    Plan,
+    Preview,
+    Project,
+    Run,
+    Simulation,
+    Skipped,
+    Slot,
+    Why,
+)
 from everbell.client.shapes import Dst, JobIn, JobPatch, Key
 from everbell.client.sync.core import Core, Pages
 from everbell.client.wire import Ask, given
@@ -221,6 +233,54 @@ class Jobs:
         """Tell why a job ran, or not, at a time (now)."""
         ask = Ask("jobs_why", job, {"project": project, "at": at})
         return self._core.data(ask, Why)
+
+    def backfill(
+        self,
+        job: JobRef,
+        *,
+        start: datetime | str,
+        end: datetime | str,
+        max: int | None = None,  # noqa: A002 - the name that the API has
+        dry_run: bool | None = None,
+        reason: str = "",
+        project: ProjectRef | None = None,
+    ) -> Backfill:
+        """Run the slots from ``start`` to ``end`` that have no successful run, at most ``max``.
+
+        ``dry_run`` only tells which. Raises Conflict for a job that may not run now.
+        """
+        body = given(max=max, dry_run=dry_run, reason=reason) | {"from": start, "to": end}
+        ask = Ask("jobs_backfill", job, {"project": project}, body)
+        return self._core.data(ask, Backfill)
+
+    def simulate(
+        self,
+        down: str,
+        *,
+        date: date | str,
+        zone: str | None = None,
+        job: JobRef | None = None,
+        project: ProjectRef | None = None,
+        takes: int | None = None,
+        limit: int | None = None,
+        cursor: int | str | None = None,
+    ) -> Simulation:
+        """Tell what an outage would do: ``down`` is local times of a day, ``"02:00-05:00"``.
+
+        ``takes`` is how long each run lasts, in seconds. Nothing is stored. While the answer's
+        ``next`` is not None, there is more: ask again with that as ``cursor``.
+        """
+        query = {
+            "down": down,
+            "date": date,
+            "zone": zone,
+            "job": job,
+            "project": project,
+            "takes": takes,
+            "limit": limit,
+            "cursor": cursor,
+        }
+        return self._core.data(Ask("simulate", query=query), Simulation)
 
     def run(
         self,
