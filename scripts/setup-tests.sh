@@ -1,14 +1,18 @@
 #!/bin/sh
 # Installs what the tests need besides Python: node and three packages for the JavaScript program
-# of the Scheduler0 page. Does nothing where they are there already.
+# of the Scheduler0 page, and PostgreSQL. Does nothing where they are there already.
 set -eu
 cd "$(dirname "$0")/.."
 client=tests/e2e/seed_client
 
+has() { # command: PostgreSQL's programs are not on the PATH of Debian
+    command -v "$1" >/dev/null 2>&1 || ls /usr/lib/postgresql/*/bin/"$1" >/dev/null 2>&1
+}
+
 need() { # command package: some nodejs packages bring npm along and conflict with Debian's
-    command -v "$1" >/dev/null 2>&1 && return
+    has "$1" && return
     if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null 2>&1; then
-        echo "installing $2 (the JavaScript seed program is one of the tests)"
+        echo "installing $2 (the tests run real programs)"
         [ -n "${updated:-}" ] || apt-get update -qq
         updated=yes
         DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" >/dev/null
@@ -20,6 +24,7 @@ need() { # command package: some nodejs packages bring npm along and conflict wi
 }
 need node nodejs
 need npm npm
+need initdb postgresql
 
 stamp="$client/node_modules/.everbell-lock"
 if ! cmp -s "$client/package-lock.json" "$stamp"; then

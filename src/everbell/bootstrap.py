@@ -21,7 +21,7 @@ from everbell import __version__
 from everbell.api.app import create_app
 from everbell.api.routes_metrics import metrics_route
 from everbell.api.serving import Server, listen, serve_until, server_config
-from everbell.config.loader import Loaded
+from everbell.config.loader import Loaded, without_password
 from everbell.config.schema import Settings
 from everbell.config.secrets import (
     Secrets,
@@ -93,14 +93,34 @@ async def open_store(settings: Settings, directory: str | Path) -> Store:
     url = settings.database.url
     if url == "memory:":
         return MemoryStore()
+    if url.startswith(("postgresql://", "postgres://")):
+        return await _open_postgres(settings, Path(directory))
     scheme, separator, rest = url.partition(":///")
     if scheme != "sqlite" or not separator or not rest:
-        message = f"database.url {url!r} names no store that this version has"
-        raise ConfigError(message, hint="use sqlite:///everbell.db (a file) or memory:")
+        message = f"database.url {without_password(url)!r} names no store that this version has"
+        raise ConfigError(message, hint="use sqlite:///everbell.db (a file) or postgresql://...")
     return await SqliteStore.open(
         Path(directory) / rest,
         synchronous=settings.database.synchronous,
         busy_timeout_s=settings.database.busy_timeout,
+    )
+
+
+async def _open_postgres(settings: Settings, directory: Path) -> Store:
+    try:
+        from everbell.stores.postgres import PostgresStore, Tls
+    except ImportError as error:
+        if error.name != "asyncpg":
+            raise
+        message = "database.url names PostgreSQL, whose driver is not installed"
+        raise ConfigError(message, hint="pip install 'everbell[postgres]'") from error
+    tls, database = settings.database.tls, settings.database
+    files = (str(directory / name) for name in (tls.ca, tls.cert, tls.key))
+    return await PostgresStore.open(
+        database.url,
+        tls=Tls(*files) if tls.ca else None,
+        connections=database.connections,
+        busy_timeout_s=database.busy_timeout,
     )
 
 
@@ -214,7 +234,7 @@ def ready_secrets(directory: str | Path, database_url: str) -> Secrets:
         return Secrets(secret_key=new_secret_key(SystemEntropy().token_bytes(32)))
     database = Path(directory) / database_url.partition(":///")[2]
     # In this order: whoever makes both makes the secrets first.
-    known = database.exists()
+    known = database_url.startswith("sqlite:") and database.exists()
     found = load_secrets(directory, os.environ)
     if found is not None or known:
         return found or require_secrets(directory, os.environ, database)

@@ -441,8 +441,8 @@ def _local(at: State) -> ApiClient:
         server = loaded.settings.server
         address = f"http://{server.host}:{server.port}"
         return RemoteClient(address, _headers(at, address))
-    file = Path(loaded.directory) / url.removeprefix("sqlite:///")
-    if loaded.path is None and not file.exists():
+    file = Path(loaded.directory) / url.removeprefix("sqlite:///") if "sqlite:" in url else None
+    if loaded.path is None and file is not None and not file.exists():
         message = f"neither a configuration nor a database in {loaded.directory}"
         raise ConfigError(message, hint="`everbell init` makes them; or name a --server")
     if note := permission_note(loaded.directory):

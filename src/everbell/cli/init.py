@@ -48,7 +48,7 @@ def make_ready(at: State, home: Path) -> Loaded:
         say(f"kept {home / '.everbell'}")
         if note := permission_note(loaded.directory):
             say(f"note: {note}")
-    if secrets.cli is None and loaded.settings.database.url.startswith("sqlite:"):
+    if secrets.cli is None and not loaded.settings.database.url.startswith("memory:"):
         _first_credential(loaded, secrets)
     prefix = "" if home.absolute() == Path.cwd() else f"cd {home} && "
     say(f"next: {prefix}everbell start")

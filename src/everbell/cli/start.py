@@ -13,7 +13,7 @@ import click
 from everbell import __version__
 from everbell.cli.base import Command, UsageError, say, state
 from everbell.cli.config import apply_assignments, set_option
-from everbell.config.loader import Loaded
+from everbell.config.loader import Loaded, without_password
 from everbell.config.secrets import permission_note, require_secrets
 
 
@@ -96,5 +96,6 @@ def _database(loaded: Loaded) -> Path | None:
 
 def _tell_ready(loaded: Loaded, address: str) -> None:
     settings = loaded.settings
+    url = without_password(settings.database.url)
     say(f"everbell {__version__} · {address} · API {address}/api/v1")
-    say(f"config {loaded.path or 'defaults'} · database {settings.database.url} · Ctrl-C to stop")
+    say(f"config {loaded.path or 'defaults'} · database {url} · Ctrl-C to stop")

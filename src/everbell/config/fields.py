@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
@@ -30,24 +31,35 @@ class Field(NamedTuple):
     @property
     def env(self) -> str:
         """The variable that sets it."""
-        return f"EVERBELL_{self.section}_{self.key}".upper()
+        return f"EVERBELL_{self.section}_{self.key}".upper().replace(".", "_")
+
+    def of(self, settings: Settings) -> Any:
+        """Return its value."""
+        value: Any = settings
+        for part in self.name.split("."):
+            value = getattr(value, part)
+        return value
 
 
 @cache
 def all_fields() -> dict[str, Field]:
     """Return every setting by its dotted name, in the order of the schema."""
-    table: dict[str, Field] = {}
-    for section, kind in get_type_hints(Settings).items():
-        hints = get_type_hints(kind, include_extras=True)
-        for info in msgspec.structs.fields(kind):
-            hint = hints[info.name]
-            doc = next((m.description for m in hint.__metadata__ if m.description), "")
-            default = info.default
-            if info.default_factory is not msgspec.NODEFAULT:
-                default = info.default_factory()
-            field = Field(section, info.name, hint, hint.__origin__, default, doc)
-            table[field.name] = field
-    return table
+    sections = get_type_hints(Settings).items()
+    return {field.name: field for name, kind in sections for field in _fields_of(name, kind)}
+
+
+def _fields_of(section: str, kind: Any, inside: str = "") -> Iterator[Field]:
+    hints = get_type_hints(kind, include_extras=True)
+    for info in msgspec.structs.fields(kind):
+        hint, key = hints[info.name], inside + info.name
+        if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+            yield from _fields_of(section, hint, f"{key}.")
+            continue
+        doc = next((m.description for m in hint.__metadata__ if m.description), "")
+        default = info.default
+        if info.default_factory is not msgspec.NODEFAULT:
+            default = info.default_factory()
+        yield Field(section, key, hint, hint.__origin__, default, doc)
 
 
 @cache

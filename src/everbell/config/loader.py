@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import msgspec
+
 from everbell.config.aliases import ALIASES, ENV_PREFIX, canonical, cluster_note, translate
 from everbell.config.fields import all_fields, read_value, section_docs
 from everbell.config.files import DEFAULT_NAMES, Document, find_file, read_document
-from everbell.config.schema import Settings
+from everbell.config.schema import Database, Settings
 from everbell.domain.errors import ConfigError, FieldProblem
 from everbell.domain.job import Record
 
@@ -165,10 +167,32 @@ def _take_section(
         key = str(raw_key)
         name = f"{section}.{key}"
         where = document.where(section, key)
-        if name not in all_fields():
+        if isinstance(value, dict) and _has_inside(name):
+            for inner, one in value.items():
+                _take_inner(into, document, (section, key, str(inner)), one, given)
+        elif name not in all_fields():
             into.problem(name, f"{where}: unknown key `{name}`", _suggest(section, key))
         else:
             _put_once(into, name, value, (name, where), given)
+
+
+def _has_inside(name: str) -> bool:
+    return any(other.startswith(f"{name}.") for other in all_fields())
+
+
+def _take_inner(
+    into: _Collector,
+    document: Document,
+    path: tuple[str, str, str],
+    value: Any,
+    given: dict[str, str],
+) -> None:
+    name, where = ".".join(path), document.where(*path)
+    if name in all_fields():
+        _put_once(into, name, value, (name, where), given)
+    else:
+        hint = _suggest(path[0], f"{path[1]}.{path[2]}")
+        into.problem(name, f"{where}: unknown key `{name}`", hint)
 
 
 def _take_alias(
@@ -248,7 +272,11 @@ def _build(into: _Collector) -> Settings:
     for section, kind in get_type_hints(Settings).items():
         prefix = section + "."
         values = {n.removeprefix(prefix): v for n, v in into.values.items() if n.startswith(prefix)}
-        sections[section] = kind(**values)
+        tree: dict[str, Any] = {}
+        for key, value in values.items():
+            outer, _, inner = key.rpartition(".")
+            (tree.setdefault(outer, {}) if outer else tree)[inner] = value
+        sections[section] = msgspec.convert(tree, kind)
     return Settings(**sections)
 
 
@@ -259,16 +287,34 @@ def _check_together(into: _Collector, settings: Settings) -> None:
         message = f"{where}: `node.lease` ({node.lease:g}) must be longer than `node.heartbeat`"
         hint = f"three heartbeats are usual: {3 * node.heartbeat:g}"
         into.problem("node.lease", message, hint)
-    url = settings.database.url
-    if not re.match(r"^(sqlite:///.|memory:)", url):
-        where = into.origins.get("database.url", "default")
-        message = f"{where}: `database.url` can't be `{url}`"
-        into.problem("database.url", message, "write sqlite:///FILE or memory:")
+    _check_database(into, settings.database)
     for text in settings.callbacks.allow:
         if not _is_network(text):
             where = into.origins.get("callbacks.allow", "default")
             message = f"{where}: `callbacks.allow` has `{text}`, which is no network"
             into.problem("callbacks.allow", message, "write 10.0.0.0/8 or a single address")
+
+
+def _check_database(into: _Collector, database: Database) -> None:
+    url, tls = database.url, database.tls
+    where = into.origins.get("database.url", "default")
+    if not re.match(r"^(sqlite:///.|postgres(ql)?://|memory:)", url):
+        message = f"{where}: `database.url` can't be `{without_password(url)}`"
+        hint = "write sqlite:///FILE, postgresql://USER:PASSWORD@HOST:PORT/DATABASE or memory:"
+        into.problem("database.url", message, hint)
+    given = {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
+    missing = [f"database.tls.{name}" for name, value in given.items() if not value]
+    if 0 < len(missing) < len(given):
+        message = f"TLS is half configured: {' and '.join(f'`{name}`' for name in missing)} missing"
+        into.problem(missing[0], message, "set all of database.tls.ca, cert and key, or none")
+    elif not missing and not url.startswith("postgres"):
+        message = f"{where}: `database.tls` is for postgresql://, not `{url.partition(':')[0]}:`"
+        into.problem("database.tls.ca", message, "remove database.tls, or change database.url")
+
+
+def without_password(url: str) -> str:
+    """Return an address to be shown to people."""
+    return re.sub(r"^(\w+://[^/@:]*:).*(@)", r"\1***\2", url)
 
 
 def _is_network(text: str) -> bool:

@@ -35,12 +35,26 @@ class Server(Record, frozen=True):
     ] = 10.0
 
 
+class DatabaseTls(Record, frozen=True):
+    """Files, relative to the configuration file; all three or none."""
+
+    ca: Annotated[str, doc("PostgreSQL: PEM file of whom to trust; verifies server and name.")] = ""
+    cert: Annotated[str, doc("PostgreSQL: PEM file of the certificate that we show.")] = ""
+    key: Annotated[str, doc("PostgreSQL: PEM file of the key of that certificate.")] = ""
+
+
 class Database(Record, frozen=True):
     """Where the state lives."""
 
     url: Annotated[
-        str, doc("`sqlite:///FILE` (relative to the configuration file) or `memory:`.")
+        str,
+        doc(
+            "`sqlite:///FILE` (relative to the configuration file),"
+            " `postgresql://USER:PASSWORD@HOST:PORT/DATABASE` or `memory:`."
+        ),
     ] = "sqlite:///everbell.db"
+    connections: Annotated[Positive, doc("PostgreSQL: connections of this node.")] = 8
+    tls: DatabaseTls = DatabaseTls()
     synchronous: Annotated[
         Literal["full", "normal"],
         doc("SQLite: `full` survives power loss; `normal` only a crash of the process."),

@@ -138,7 +138,7 @@ def test_scheduler0_page(tmp_path):
         ("server: {port: 1", "not valid YAML", ""),
         ("x: !!python/object/apply:os.system [id]", "not valid YAML", ""),
         ("node: {lease: 1}", "must be longer than `node.heartbeat`", "6"),
-        ("database: {url: postgres://x}", "`database.url` can't be", "sqlite:///FILE"),
+        ("database: {url: mysql://x}", "`database.url` can't be", "sqlite:///FILE"),
         (b"\xff\xfe\x00server", "not UTF-8 text", "right file"),
         (b"server:\n\0\0\0\0", "line 2: a NUL byte", "restore it"),
         (b"# " + b"x" * 1_100_000, "larger than", ""),

@@ -1,0 +1,153 @@
+"""How a server is reached: address, TLS, settings of a session; migrations."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import asyncpg
+
+from everbell.domain.errors import ConfigError, StoreCorrupt
+
+SCHEMA = "everbell"
+CONNECT_S = 10.0
+CALL_S = 60.0
+"""An answer that takes longer is given up: a server that hangs must not hang a node."""
+_MIGRATING = 0x45564231
+_SESSION = {
+    "application_name": "everbell",
+    "search_path": SCHEMA,
+    "default_transaction_isolation": "read committed",
+    "client_encoding": "utf-8",
+    # Each statement has an index that it is meant to use. A plan made while a table was small must
+    # not scan it when it has grown, and no plan is worth being made anew for each batch.
+    "enable_seqscan": "off",
+    "plan_cache_mode": "force_generic_plan",
+    "random_page_cost": "1.1",
+    "jit": "off",
+    # What a node that died in the middle of a transaction has locked is free again after this.
+    "idle_in_transaction_session_timeout": "30000",
+    "statement_timeout": str(int(CALL_S * 1000)),
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+}
+
+
+class Tls(NamedTuple):
+    """Files in PEM form: whom to trust, and who we are. The server's name is verified."""
+
+    ca: str
+    cert: str
+    key: str
+
+
+class Target(NamedTuple):
+    """A server, and how to speak to it."""
+
+    url: str
+    tls: Tls | None = None
+    lock_timeout_s: float = 5.0
+
+    @property
+    def where(self) -> str:
+        """The address without its secrets, for people."""
+        parts = urlsplit(self.url)
+        return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def context(tls: Tls) -> ssl.SSLContext:
+    """Return what verifies the server in full. Raises ConfigError for files that can't be used."""
+    try:
+        made = ssl.create_default_context(cafile=tls.ca)
+    except (OSError, ssl.SSLError) as error:
+        raise _unusable("ca", tls.ca, error) from error
+    try:
+        made.load_cert_chain(tls.cert, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        name = "cert" if not Path(tls.cert).is_file() else "key"
+        raise _unusable(name, tls.cert if name == "cert" else tls.key, error) from error
+    return made
+
+
+def _unusable(key: str, path: str, error: Exception) -> ConfigError:
+    message = f"database.tls.{key}: {path} can't be used ({error})"
+    return ConfigError(message, hint="name a readable PEM file; cert and key must belong together")
+
+
+async def connect(target: Target, trust: ssl.SSLContext | None) -> Any:
+    """Open one connection to the primary. Raises what the driver raises."""
+    settings = {**_SESSION, "lock_timeout": str(int(target.lock_timeout_s * 1000))}
+    more: dict[str, Any] = {} if trust is None else {"ssl": trust}
+    return await asyncpg.connect(
+        target.url,
+        timeout=CONNECT_S,
+        command_timeout=CALL_S + 5,
+        server_settings=settings,
+        target_session_attrs=asyncpg.connect_utils.SessionAttribute.read_write,
+        max_cached_statement_lifetime=0,
+        statement_cache_size=200,
+        **more,
+    )
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Return the numbered migrations, in order."""
+    found: list[tuple[int, str]] = []
+    for item in resources.files("everbell.stores.postgres.migrations").iterdir():
+        match = re.fullmatch(r"(\d{4})_\w+\.sql", item.name)
+        if match:
+            found.append((int(match[1]), item.read_text(encoding="utf-8")))
+    return sorted(found)
+
+
+async def prepare(con: Any, where: str) -> None:
+    """Check the database and bring its schema up to date; several nodes may do so at once.
+
+    A role without the right to change tables is enough while nothing is to be changed. Raises
+    StoreCorrupt (another program's, a newer version's, not UTF-8) and what the driver raises.
+    """
+    if (encoding := await con.fetchval("SHOW server_encoding")) != "UTF8":
+        message = f"{where} is encoded as {encoding}"
+        hint = "create it anew: CREATE DATABASE everbell ENCODING 'UTF8' TEMPLATE template0"
+        raise StoreCorrupt(message, hint=hint)
+    known = migrations()
+    version = await _version(con, where)
+    if version > known[-1][0]:
+        message = f"{where} has schema version {version}, this Everbell knows {known[-1][0]}"
+        raise StoreCorrupt(message, hint="use the newer everbell, or a backup from before it")
+    for number, sql in known:
+        if number > version:
+            await _migrate(con, where, number, sql)
+
+
+async def _version(con: Any, where: str) -> int:
+    """Return the number of the last migration; 0 = none yet."""
+    if await con.fetchval("SELECT to_regclass('everbell.schema_version')") is not None:
+        found = await con.fetchval("SELECT max(number) FROM everbell.schema_version")
+        return int(found or 0)
+    foreign = await con.fetchval(
+        "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('everbell')::oid"
+        " LIMIT 1"
+    )
+    if foreign is not None:
+        message = f"the schema everbell of {where} is another program's: it has {foreign!r}"
+        raise StoreCorrupt(message, hint="name another database in database.url")
+    return 0
+
+
+async def _migrate(con: Any, where: str, number: int, sql: str) -> None:
+    async with con.transaction():
+        await con.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATING)
+        if await _version(con, where) >= number:
+            return
+        if await con.fetchval("SELECT to_regnamespace('everbell')") is None:
+            await con.execute("CREATE SCHEMA everbell")
+        if number == 1:
+            await con.execute("CREATE TABLE schema_version (number bigint PRIMARY KEY)")
+        await con.execute(sql)
+        await con.execute("INSERT INTO schema_version VALUES ($1)", number)

@@ -1,0 +1,93 @@
+"""Turns PostgreSQL's and the driver's errors into ours, each with what to do next."""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+
+from everbell.domain.errors import (
+    StoreCorrupt,
+    StoreError,
+    StoreUnavailable,
+    StoreUnknownOutcome,
+    UserError,
+    ValidationError,
+)
+
+AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""Nothing was done, and the same again can do it at once."""
+
+# SQLSTATE, or its class: what it means, and what to do. The longest match counts.
+_STATES: dict[str, tuple[str, str]] = {
+    "08": ("the connection to the database was lost", "it is tried again by itself"),
+    "28": (
+        "the database refuses the login",
+        "check user and password in database.url, and pg_hba.conf",
+    ),
+    "28P01": ("the database refuses the password", "check the password in database.url"),
+    "3D000": (
+        "the database does not exist",
+        "create it: CREATE DATABASE everbell; or change the name in database.url",
+    ),
+    "42501": (
+        "the role lacks a right",
+        "grant it: the role must own the schema everbell, or may use all of its tables",
+    ),
+    "25006": (
+        "the server is a standby, which can't be written to",
+        "name the primary in database.url, or several hosts separated by commas",
+    ),
+    "53": ("the server is out of a resource", "see the server's log: disk, memory, connections"),
+    "53100": ("the server's disk is full", "free space on it; nothing acknowledged is lost"),
+    "53300": (
+        "the server has no connection left",
+        "raise max_connections, or lower database.connections",
+    ),
+    "55P03": (
+        "another transaction holds a lock",
+        "end it (see pg_stat_activity), or raise database.busy_timeout",
+    ),
+    "57": ("the server stops, starts or ended the statement", "it is tried again by itself"),
+    "58": ("the server's disk failed to read or write", "check that machine and its log"),
+}
+_LOST = (OSError, asyncpg.ConnectionDoesNotExistError, asyncio.TimeoutError)
+RESTORE = "restore the newest backup of the database, or name an empty one"
+
+
+def is_lost(error: BaseException, *, closed: bool) -> bool:
+    """Return whether the connection is gone, so that nobody can tell what the server did."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        return state.startswith("08") or state in {"57P01", "57P02"}
+    return isinstance(error, _LOST) or (closed and isinstance(error, asyncpg.InterfaceError))
+
+
+def translate(error: BaseException, where: str, *, unknown: bool) -> StoreError | UserError:
+    """Return what ``error`` means to a caller of the store at ``where``.
+
+    ``unknown``: the connection was lost where the work may have been kept.
+    """
+    if unknown:
+        message = f"the connection to {where} was lost while it was writing ({_short(error)})"
+        return StoreUnknownOutcome(message, hint="read again before trying again")
+    if isinstance(error, asyncpg.DataError | UnicodeEncodeError | OverflowError):
+        message = f"a value can't be stored: {_short(error)}"
+        hint = "texts are valid UTF-8 without NUL, whole numbers below 2**63"
+        return ValidationError(message, hint=hint)
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        for length in (5, 2):
+            if (found := _STATES.get(state[:length])) is not None:
+                return StoreUnavailable(f"{found[0]}: {where} ({_short(error)})", hint=found[1])
+        if isinstance(error, AGAIN):
+            hint = "it is tried again by itself"
+            return StoreUnavailable(f"others write the same: {where} ({_short(error)})", hint=hint)
+        message = f"{where} does not have the shape that this version expects ({_short(error)})"
+        return StoreCorrupt(message, hint="was it changed by hand? " + RESTORE)
+    message = f"the database can't be reached: {where} ({_short(error)})"
+    return StoreUnavailable(message, hint="check that it runs, and the host in database.url")
+
+
+def _short(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

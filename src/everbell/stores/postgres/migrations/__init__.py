@@ -1,0 +1,1 @@
+"""Numbered SQL files; each brings the schema from the version before to its own number."""

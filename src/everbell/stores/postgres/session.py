@@ -1,0 +1,256 @@
+"""Connections that are shared, lost and made anew; transactions on them."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import asyncpg
+
+from everbell.domain.errors import StoreUnavailable
+from everbell.stores.postgres.connection import Target, connect
+from everbell.stores.postgres.errors import AGAIN, is_lost, translate
+
+T = TypeVar("T")
+Verb = Callable[["Sql"], Awaitable[T]]
+
+PAUSE_MIN_S = 0.05
+PAUSE_MAX_S = 2.0
+TRIES = 10
+"""How often a transaction that lost a race for locks is tried before the caller hears of it."""
+NOT_PLAIN = "EB001"
+
+
+class Sql:
+    """One transaction. ``changed`` tells whether it wrote anything."""
+
+    __slots__ = ("_con", "changed")
+
+    def __init__(self, con: Any) -> None:
+        self._con = con
+        self.changed = False
+
+    async def rows(self, query: str, *values: Any) -> list[Any]:
+        """Return all rows of a query."""
+        found: list[Any] = await self._con.fetch(query, *values)
+        return found
+
+    async def row(self, query: str, *values: Any) -> Any:
+        """Return the first row, or None."""
+        return await self._con.fetchrow(query, *values)
+
+    async def value(self, query: str, *values: Any) -> Any:
+        """Return the first column of the first row, or None."""
+        return await self._con.fetchval(query, *values)
+
+    async def made(self, query: str, *values: Any) -> list[Any]:
+        """Carry out a change and return its rows (RETURNING)."""
+        found = await self.rows(query, *values)
+        self.changed = self.changed or bool(found)
+        return found
+
+    async def change(self, query: str, *values: Any) -> int:
+        """Carry out a change and return how many rows it met."""
+        count = int((await self._con.execute(query, *values)).rpartition(" ")[2])
+        self.changed = self.changed or count > 0
+        return count
+
+
+class Pool:
+    """Up to ``size`` connections to one server.
+
+    A connection that was lost is made anew by the next call. After a refusal the next attempt
+    waits, twice as long each time; calls in between are told at once what the refusal was.
+    """
+
+    def __init__(self, target: Target, trust: ssl.SSLContext | None, size: int) -> None:
+        self.target = target
+        self._trust = trust
+        self._free = asyncio.Semaphore(size)
+        self._idle: list[Any] = []
+        self._closed = False
+        self._pause_s = 0.0
+        self._not_before = 0.0
+        self._refusal: BaseException | None = None
+
+    async def take(self) -> Any:
+        """Return a connection that nobody else has. Raises StoreUnavailable."""
+        await self._free.acquire()
+        try:
+            while self._idle:
+                con = self._idle.pop()
+                if not con.is_closed():
+                    return con
+            return await self._connect()
+        except BaseException:
+            self._free.release()
+            raise
+
+    def give(self, con: Any) -> None:
+        """Take a connection back; one that is in a transaction still is thrown away."""
+        if con.is_closed() or self._closed or con.is_in_transaction():
+            con.terminate()
+        else:
+            self._idle.append(con)
+        self._free.release()
+
+    async def _connect(self) -> Any:
+        where = self.target.where
+        if self._closed:
+            message = f"the database is closed: {where}"
+            raise StoreUnavailable(message, hint="the node is stopping; start it again")
+        loop = asyncio.get_running_loop()
+        if self._refusal is not None and loop.time() < self._not_before:
+            raise translate(self._refusal, where, unknown=False) from self._refusal
+        try:
+            con = await connect(self.target, self._trust)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+            self._pause_s = min(max(self._pause_s * 2, PAUSE_MIN_S), PAUSE_MAX_S)
+            self._not_before = loop.time() + self._pause_s
+            self._refusal = error
+            raise translate(error, where, unknown=False) from error
+        self._pause_s, self._refusal = 0.0, None
+        return con
+
+    async def close(self) -> None:
+        """Close what is idle; what is in use is closed when it is given back."""
+        self._closed = True
+        while self._idle:
+            con = self._idle.pop()
+            try:
+                await con.close(timeout=2)
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                con.terminate()
+
+
+_FAILURES = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    TimeoutError,
+    UnicodeEncodeError,
+    OverflowError,
+)
+
+
+class Session:
+    """Runs verbs, each all or nothing."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._where = pool.target.where
+
+    async def read(self, verb: Verb[T]) -> T:
+        """Run a verb that writes nothing; on a new connection if the old one turns out dead."""
+        try:
+            return await self._read(verb)
+        except StoreUnavailable as error:
+            if error.__cause__ is None or not is_lost(error.__cause__, closed=True):
+                raise
+        return await self._read(verb)
+
+    async def _read(self, verb: Verb[T]) -> T:
+        con = await self._pool.take()
+        try:
+            return await verb(Sql(con))
+        except _FAILURES as error:
+            if is_lost(error, closed=con.is_closed()):
+                con.terminate()
+            raise translate(error, self._where, unknown=False) from error
+        finally:
+            self._pool.give(con)
+
+    async def write(self, verb: Verb[T]) -> T:
+        """Run a verb in a transaction of its own; again if it lost a race for locks.
+
+        Raises StoreUnavailable (nothing was done), StoreUnknownOutcome (the connection was lost
+        during the commit).
+        """
+        for _ in range(TRIES - 1):
+            try:
+                return await self._write(verb)
+            except StoreUnavailable as error:
+                if not isinstance(error.__cause__, AGAIN):
+                    raise
+        return await self._write(verb)
+
+    async def _write(self, verb: Verb[T]) -> T:
+        con = await self._begun()
+        committing = False
+        try:
+            answer = await verb(Sql(con))
+            committing = True
+            await con.execute("COMMIT")
+        except _FAILURES as error:
+            lost = is_lost(error, closed=con.is_closed())
+            await self._undo(con)
+            raise translate(error, self._where, unknown=committing and lost) from error
+        except Exception:
+            await self._undo(con)
+            raise
+        else:
+            return answer
+        finally:
+            # Cancelled in the middle: the server forgets the transaction with its connection.
+            self._pool.give(con)
+
+    async def _begun(self) -> Any:
+        """Return a connection in a transaction; a dead one is found out here, and replaced."""
+        for last in (False, False, True):
+            con = await self._pool.take()
+            try:
+                await con.execute("BEGIN")
+            except _FAILURES as error:
+                con.terminate()
+                self._pool.give(con)
+                if last or not is_lost(error, closed=True):
+                    raise translate(error, self._where, unknown=False) from error
+            except BaseException:
+                con.terminate()
+                self._pool.give(con)
+                raise
+            else:
+                return con
+        raise AssertionError
+
+    async def _undo(self, con: Any) -> None:
+        try:
+            if not con.is_closed():
+                await con.execute("ROLLBACK")
+        except _FAILURES:
+            con.terminate()
+
+    async def once(self, query: str, *values: Any) -> Any:
+        """Carry out one statement that is a transaction of its own; return its first row, or None.
+
+        Raises what ``all`` raises.
+        """
+        found = await self.all(query, *values)
+        return found[0] if found else None
+
+    async def all(self, query: str, *values: Any) -> list[Any]:
+        """Carry out one statement that is a transaction of its own; return its rows.
+
+        Raises NotPlain if it refused, StoreUnknownOutcome if the answer was lost.
+        """
+        con = await self._pool.take()
+        try:
+            found: list[Any] = await con.fetch(query, *values)
+            return found
+        except AGAIN as error:
+            raise NotPlain from error
+        except _FAILURES as error:
+            if isinstance(error, asyncpg.PostgresError) and error.sqlstate == NOT_PLAIN:
+                raise NotPlain from None
+            lost = is_lost(error, closed=con.is_closed())
+            if lost:
+                con.terminate()
+            raise translate(error, self._where, unknown=lost) from error
+        finally:
+            self._pool.give(con)
+
+
+class NotPlain(Exception):
+    """A short way refused, and did nothing: take the long one."""
