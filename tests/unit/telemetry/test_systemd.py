@@ -34,11 +34,11 @@ def test_without_systemd_and_after_its_end_nothing_happens(tmp_path):
     Supervisor({"NOTIFY_SOCKET": str(tmp_path / "gone")}).tell("READY=1")
 
 
-@pytest.mark.parametrize("pid", [None, os.getpid()])
-async def test_signs_of_life_stop_when_the_node_is_not_well(systemd, pid):
+@pytest.mark.parametrize("named", [False, True])
+async def test_signs_of_life_stop_when_the_node_is_not_well(systemd, named):
     env = {"NOTIFY_SOCKET": systemd.getsockname(), "WATCHDOG_USEC": "20000"}
-    if pid is not None:
-        env["WATCHDOG_PID"] = str(pid)
+    if named:
+        env["WATCHDOG_PID"] = str(os.getpid())
     supervisor, well = Supervisor(env), [True]
     watching = asyncio.create_task(supervisor.watch(SystemClock(), lambda: well[0]))
     systemd.setblocking(False)
