@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from everbell_docs_pages import PAGES, ROOT, Shell, blocks, differs, steps
+
+from everbell.testing.free_ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 
@@ -25,13 +26,6 @@ def pages_with(info: str) -> list[Path]:
     return [p for p in PAGES if any(b.info == info for b in blocks(p, "console"))]
 
 
-def free_ports() -> list[int]:
-    with socket.socket() as one, socket.socket() as two:
-        for probe in (one, two):
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in (one, two)]
-
-
 def shown(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
@@ -40,7 +34,7 @@ def shown(page: Path) -> str:
 def test_every_command_of_a_page_does_what_the_page_says(page: Path, tmp_path: Path) -> None:
     home = tmp_path / "reader"
     home.mkdir()
-    shell = Shell(home, free_ports())
+    shell = Shell(home, [free_port(), free_port()])
     for named in blocks(page, "python", "javascript"):
         if named.info:
             (home / named.info).write_text(named.text)
@@ -81,7 +75,7 @@ def test_make_run_starts_a_node_with_a_first_job(tmp_path: Path) -> None:
 
 def make_run(tmp_path: Path) -> list[str]:
     """Return what `make run` says until the node is up; stop it then."""
-    port = str(free_ports()[0])
+    port = str(free_port())
     bin_dir = str(Path(sys.executable).parent)
     node = subprocess.Popen(
         ["sh", "scripts/run.sh"],

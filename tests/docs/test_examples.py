@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+
+from everbell.testing.free_ports import free_port
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -43,9 +44,7 @@ SERVERS = {
 @pytest.mark.parametrize("name", SERVERS)
 def test_a_web_program_asks_for_a_run_and_gets_its_result(home: Path, name: str) -> None:
     words, method, count = SERVERS[name]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     server = subprocess.Popen(
         [sys.executable, *(word.format(port=port) for word in words)],
         cwd=home, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,

@@ -15,7 +15,9 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from everbell_e2e_nodes import NodeProcess, free_port
+from everbell_e2e_nodes import NodeProcess
+
+from everbell.testing.free_ports import free_port
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from everbell_e2e_nodes import free_port, until
+from everbell_e2e_nodes import until
+
+from everbell.testing.free_ports import free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(120)]
 

@@ -6,13 +6,14 @@ import contextlib
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import asyncpg
+
+from everbell.testing.free_ports import free_port
 
 _FAST = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 """A crash of the machine may lose all; a crash of the server loses nothing acknowledged."""
@@ -57,14 +58,6 @@ def _user() -> str | None:
         return None
     names = {entry.pw_name for entry in pwd.getpwall()}
     return "postgres" if "postgres" in names else "nobody"
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class PostgresServer:

@@ -1,7 +1,6 @@
 import asyncio
 import contextlib
 import logging
-import socket
 
 import pytest
 from aiohttp import web
@@ -14,6 +13,7 @@ from everbell.executors.http import HttpExecutor
 from everbell.executors.http_gate import Gate
 from everbell.telemetry.clock import SystemClock
 from everbell.testing.executor_contract import ListSink, assignment
+from everbell.testing.free_ports import free_port
 
 
 class HandClock(SystemClock):
@@ -37,12 +37,6 @@ async def executor(clock=None, **settings):
 
 async def go(http, url, **more):
     return await http.run(assignment(HttpAction(url=url), **more), asyncio.Event(), ListSink())
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 async def test_it_is_left_alone_then_tried_once_then_called_again(server, caplog):

@@ -23,7 +23,7 @@ from everbell.testing.asgi import AsgiClient
 HERE = Path(__file__).parent / "fuzz"
 EXAMPLES = os.environ.get("FUZZ_EXAMPLES", "10")
 SEED = os.environ.get("FUZZ_SEED", "1")
-SECONDS = int(os.environ.get("FUZZ_SECONDS", "60"))
+SECONDS = int(os.environ.get("FUZZ_SECONDS", "40"))
 HOOK = {"kind": "http", "url": "http://example.com/hook"}
 
 
