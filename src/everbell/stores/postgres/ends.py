@@ -25,7 +25,7 @@ _END = (
     + ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_KINDS, 1))
     + ") AS a (slot, job, trigger, attempt, token, state, started, finished, code, error, reason,"
     f" bytes, truncated, node, claimed) WHERE {ledger.SAME_FENCE} AND r.token > 0"
-    " AND r.state IN ('claimed', 'running', 'queued')"
+    " AND r.state || '' IN ('claimed', 'running', 'queued')"
     f" RETURNING {rows.KEY}, r.started_us, r.reason, r.cancel_requested"
 )
 _GO_ON = (

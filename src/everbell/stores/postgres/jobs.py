@@ -18,20 +18,21 @@ from everbell.stores.postgres.claims import marked, meeting, reach
 from everbell.stores.postgres.projects import find
 from everbell.stores.postgres.session import Sql
 
-_SELECT = f"SELECT {rows.JOB} FROM jobs LEFT JOIN definitions ON job_id = id"
+_SELECT = f"SELECT {rows.JOB} FROM jobs JOIN definitions ON job_id = id"
 HELD = (
     "(SELECT count(*) FROM holds WHERE scope = 'all' OR (scope = 'project' AND"
     " target_id = jobs.project_id) OR (scope = 'job' AND target_id = jobs.id))"
 )
 _ADD = (
-    "INSERT INTO jobs (id, uuid, project_id, name, folded_name, version, enabled, max_active,"
-    " next_slot_us, created_us, updated_us)"
-    " SELECT id, uuid, project, name, folded, 1, enabled, most, next_us, $9, $9"
-    " FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::boolean[],"
-    " $7::bigint[], $8::bigint[]) AS a (id, uuid, project, name, folded, enabled, most, next_us)"
+    "INSERT INTO jobs (id, project_id, version, enabled, max_active, next_slot_us, created_us,"
+    " updated_us) SELECT id, project, 1, enabled, most, next_us, $6, $6 FROM unnest($1::bigint[],"
+    " $2::bigint[], $3::boolean[], $4::bigint[], $5::bigint[])"
+    " AS a (id, project, enabled, most, next_us)"
 )
 _DEFINE = (
-    "INSERT INTO definitions (job_id, definition) SELECT * FROM unnest($1::bigint[], $2::text[])"
+    "INSERT INTO definitions (job_id, owner_id, uuid, name, folded_name, definition)"
+    " SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[],"
+    " $6::text[])"
 )
 _VERSIONS = (
     "INSERT INTO job_versions (job_id, version, since_us, enabled, definition)"
@@ -39,13 +40,13 @@ _VERSIONS = (
     " JOIN jobs ON id = job_id WHERE job_id = ANY ($1::bigint[])"
 )
 _TAKEN = (
-    "SELECT name FROM jobs JOIN unnest($1::bigint[], $2::text[]) AS a (project, wanted)"
-    " ON project_id = a.project AND name = a.wanted LIMIT 1"
+    "SELECT name FROM definitions JOIN unnest($1::bigint[], $2::text[]) AS a (project, wanted)"
+    " ON owner_id = a.project AND name = a.wanted LIMIT 1"
 )
 _CHANGE = (
-    "UPDATE jobs SET version = version + 1, name = $2, folded_name = $3, enabled = $4, parked = $5,"
-    " quarantined = $6, failures = $7, max_active = $8, next_slot_us = $9, updated_us = $10,"
-    " ranged_until_us = greatest(ranged_until_us, $11) WHERE id = $1"
+    "UPDATE jobs SET version = version + 1, enabled = $2, parked = $3, quarantined = $4,"
+    " failures = $5, max_active = $6, next_slot_us = $7, updated_us = $8,"
+    " ranged_until_us = greatest(ranged_until_us, $9) WHERE id = $1"
 )
 # First attempts that were claimed ahead and are not due soon.
 _AHEAD = (
@@ -115,21 +116,29 @@ async def _insert(sql: Sql, jobs: Sequence[NewJob], ids: Sequence[int], now_us: 
     values = (
         (
             job_id,
-            job.uuid,
             job.project_id,
-            job.definition.name,
-            job.definition.name.casefold(),
             job.enabled,
             _max_active(job.definition),
             job.next_slot_us,
         )
         for job_id, job in zip(ids, jobs, strict=True)
     )
+    await sql.change(_ADD, *rows.columns(values, 5), now_us)
+    texts = (
+        (
+            job_id,
+            job.project_id,
+            job.uuid,
+            job.definition.name,
+            job.definition.name.casefold(),
+            rows.encode(job.definition),
+        )
+        for job_id, job in zip(ids, jobs, strict=True)
+    )
     try:
-        await sql.change(_ADD, *rows.columns(values, 8), now_us)
+        await sql.change(_DEFINE, *rows.columns(texts, 6))
     except asyncpg.UniqueViolationError as error:
         raise _name_taken(jobs[0].definition.name) from error
-    await sql.change(_DEFINE, ids, [rows.encode(job.definition) for job in jobs])
     await sql.change(_VERSIONS, ids)
 
 
@@ -170,7 +179,9 @@ async def list_jobs(sql: Sql, where: JobFilter, page: Page) -> tuple[list[Job], 
         page.limit,
         page.offset,
     )
-    total = await sql.value(f"SELECT count(*) FROM jobs WHERE {condition}", *values)
+    total = await sql.value(
+        f"SELECT count(*) FROM jobs JOIN definitions ON job_id = id WHERE {condition}", *values
+    )
     return [rows.job(row) for row in found], total
 
 
@@ -182,7 +193,7 @@ async def change_job(
     await locks.jobs(sql, [job.id])
     row = await sql.row(
         "SELECT version, name, definition, next_slot_us FROM jobs"
-        " LEFT JOIN definitions ON job_id = id WHERE id = $1",
+        " JOIN definitions ON job_id = id WHERE id = $1",
         job.id,
     )
     if row is None:
@@ -245,29 +256,28 @@ async def _store_change(
 ) -> None:
     cursor, now_us, ranged_us = moments
     definition = job.definition
+    await sql.change(
+        _CHANGE,
+        job.id,
+        job.enabled,
+        job.parked,
+        job.quarantined,
+        job.failures,
+        _max_active(definition),
+        cursor,
+        now_us,
+        ranged_us,
+    )
     try:
         await sql.change(
-            _CHANGE,
+            "UPDATE definitions SET name = $2, folded_name = $3, definition = $4 WHERE job_id = $1",
             job.id,
             definition.name,
             definition.name.casefold(),
-            job.enabled,
-            job.parked,
-            job.quarantined,
-            job.failures,
-            _max_active(definition),
-            cursor,
-            now_us,
-            ranged_us,
+            text,
         )
     except asyncpg.UniqueViolationError as error:
         raise _name_taken(definition.name) from error
-    await sql.change(
-        "INSERT INTO definitions VALUES ($1, $2)"
-        " ON CONFLICT (job_id) DO UPDATE SET definition = excluded.definition",
-        job.id,
-        text,
-    )
     await sql.change(_VERSIONS, [job.id])
 
 
@@ -322,8 +332,8 @@ async def delete_job(sql: Sql, job_id: int, now_us: int, expected_version: int |
 async def job_versions(sql: Sql, job_id: int) -> list[JobVersion]:
     """See DefinitionStore.job_versions."""
     found = await sql.rows(
-        "SELECT v.job_id, v.version, since_us, v.enabled, definition, name FROM job_versions v"
-        " JOIN jobs ON id = job_id WHERE v.job_id = $1 ORDER BY v.version",
+        "SELECT v.job_id, version, since_us, enabled, v.definition, name FROM job_versions v"
+        " JOIN definitions d ON d.job_id = v.job_id WHERE v.job_id = $1 ORDER BY v.version",
         job_id,
     )
     return [rows.version(row) for row in found]

@@ -21,14 +21,17 @@ FENCES = (
     "unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[])"
     " AS a (slot, job, trigger, attempt, token)"
 )
+# `|| ''` keeps the planner from the partial index on active runs: rows are found by their key, one
+# by one, also by a plan that was made while the table was empty.
+BY_KEY_ACTIVE = "r.state || '' IN ('claimed', 'running')"
 SAME_FENCE = f"{_SAME_KEY} AND r.attempt = a.attempt AND r.token = a.token"
 _START = (
     "UPDATE runs r SET state = 'running', started_us = a.started FROM unnest($1::bigint[],"
     " $2::bigint[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[])"
     " AS a (slot, job, trigger, attempt, token, started)"
-    f" WHERE {SAME_FENCE} AND r.{ACTIVE} RETURNING {rows.KEY}, r.attempt, r.token"
+    f" WHERE {SAME_FENCE} AND {BY_KEY_ACTIVE} RETURNING {rows.KEY}, r.attempt, r.token"
 )
-FENCED = f"SELECT {rows.RUN_OF} FROM {FENCES} JOIN runs r ON {SAME_FENCE} AND r.{ACTIVE}"
+FENCED = f"SELECT {rows.RUN_OF} FROM {FENCES} JOIN runs r ON {SAME_FENCE} AND {BY_KEY_ACTIVE}"
 KEEP = (
     "INSERT INTO attempts (slot_us, job_id, trigger_id, attempt, token, node, state, started_us,"
     " finished_us, code, error) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[],"
@@ -172,7 +175,7 @@ async def still_claimed(sql: Sql, claims: Sequence[tuple[RunKey, int]]) -> list[
     found = await sql.rows(
         f"SELECT {rows.KEY} FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[])"
         f" WITH ORDINALITY AS a (slot, job, trigger, token, place) JOIN runs r ON {_SAME_KEY}"
-        f" AND r.token = a.token AND r.{ACTIVE} ORDER BY a.place",
+        f" AND r.token = a.token AND {BY_KEY_ACTIVE} ORDER BY a.place",
         *rows.columns(asked, 4),
     )
     return [rows.key(row) for row in found]

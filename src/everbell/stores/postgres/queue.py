@@ -36,7 +36,7 @@ _STILL = (
     " FROM unnest($1::bigint[], $2::bigint[], $3::text[]) WITH ORDINALITY"
     " AS a (slot, job, trigger, place)"
     " JOIN runs r ON r.slot_us = a.slot AND r.job_id = a.job AND r.trigger_id = a.trigger"
-    f" JOIN jobs ON id = r.job_id WHERE state = 'queued' AND {TAKEABLE}"
+    f" JOIN jobs ON id = r.job_id WHERE state || '' = 'queued' AND {TAKEABLE}"
     " ORDER BY a.place FOR NO KEY UPDATE OF r"
 )
 _COUNTS = (
@@ -60,7 +60,7 @@ _HAND_BACK = (
     " FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::bigint[])"
     " AS a (slot, job, trigger, attempt, token)"
     " WHERE r.slot_us = a.slot AND r.job_id = a.job AND r.trigger_id = a.trigger"
-    " AND r.attempt = a.attempt AND r.token = a.token AND r.state = 'claimed'"
+    " AND r.attempt = a.attempt AND r.token = a.token AND r.state || '' = 'claimed'"
 )
 _PAGE = 256
 _RACES = 20
