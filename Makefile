@@ -7,6 +7,8 @@ STAMP := $(VENV)/.everbell-setup
 SEED ?= 1
 SEEDS ?= 1-2000
 ARGS ?=
+# Tests that wait for real processes leave the core to others. WORKERS=0: one after the other.
+WORKERS ?= logical
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 ifdef QUIET
@@ -37,7 +39,7 @@ test-setup: setup
 	@sh scripts/setup-tests.sh
 
 test: test-setup ## run all tests (ARGS="-k name" to choose)
-	$(BIN)/python -m pytest $(PYTEST_FLAGS) $(ARGS)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -n $(WORKERS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: setup ## ruff, format check, mypy, import contracts
 	$(BIN)/ruff check $(RUFF_FLAGS) .

@@ -8,11 +8,15 @@ import sys
 
 import pytest
 
+from everbell.testing.free_ports import free_port
+
 EVERBELL = shlex.join([sys.executable, "-m", "everbell"])
 
 
 def sh(home, line, **extra):
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("EVERBELL_", "SCHEDULER0_"))}
+    # No node that runs on this machine may stand in the way of `start`.
+    kept["EVERBELL_SERVER_PORT"] = str(free_port())
     return subprocess.run(
         ["sh", "-c", line.replace("everbell ", EVERBELL + " ")],
         cwd=home, env={**kept, **extra}, stdin=subprocess.DEVNULL,
