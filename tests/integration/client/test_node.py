@@ -332,3 +332,21 @@ def test_what_the_ledger_says(face: Any) -> None:
     part = face.do(lambda c: c.runs.verify(job=job))
     assert (part.jobs, part.unexplained, part.next) == (1, 0, None)
     assert part.start < part.end
+
+
+def test_an_outage_is_tried_and_the_past_is_filled(face: Any) -> None:
+    job = face.do(lambda c: c.jobs.create(JobIn(name=fresh(), action=TRUE, schedule="0 3 * * *")))
+    day = TOMORROW.date()
+    told = face.do(lambda c: c.jobs.simulate("02:00-05:00", date=day, job=job, takes=60))
+    (outage,), (fate,) = told.outages, told.jobs
+    assert (outage.start.hour, told.takes, told.next) == (2, 60, None)
+    assert fate.job == job.name
+    assert sum(fate.counts.values()) >= 3
+    end = TOMORROW - timedelta(days=2)
+    ends = {"start": end - timedelta(days=3, seconds=-1), "end": end}
+    dry = face.do(lambda c: c.jobs.backfill(job, dry_run=True, **ends))
+    assert (dry.started, len(dry.slots), {one.run for one in dry.slots}) == (False, 3, {None})
+    filled = face.do(lambda c: c.jobs.backfill(job, max=2, reason="new", **ends))
+    assert (filled.started, len(filled.slots), filled.more) == (True, 2, 1)
+    for slot in filled.slots:
+        assert face.do(lambda c, run=slot.run: c.runs.wait(run, timeout=30)).state == "succeeded"
