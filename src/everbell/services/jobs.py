@@ -171,7 +171,8 @@ async def change(
 ) -> Job:
     """Store what ``edit`` makes of the job.
 
-    The cursor is recomputed when the schedule changes, and kept when it does not.
+    The cursor is recomputed when the schedule changes, and kept when it does not. A quarantine
+    ends: what was wrong with the definition has been replaced by one that was checked.
     Raises NotFoundError, VersionMismatch, ValidationError, ScheduleError, ConflictError.
     """
 
@@ -180,7 +181,9 @@ async def change(
         definition = restarted(job, draft.definition, now_us)
         draft = msgspec.structs.replace(draft, definition=definition)
         (first,) = _check(services, [draft], [job.uuid], now_us, job)
-        changed = msgspec.structs.replace(job, definition=definition, enabled=draft.enabled)
+        changed = msgspec.structs.replace(
+            job, definition=definition, enabled=draft.enabled, quarantined=""
+        )
         return msgspec.structs.replace(changed, next_slot_us=_cursor(job, changed, first))
 
     asked = _Asked(actor, "job.change", expected)
@@ -331,7 +334,12 @@ def _twice(drafts: Sequence[Draft]) -> list[FieldProblem]:
     for draft in drafts:
         key = (str(draft.project), draft.definition.name)
         if key in seen:
-            problem = FieldProblem("/name", "stands twice in this request", code="conflict")
+            problem = FieldProblem(
+                "/name",
+                "stands twice in this request",
+                hint="give each job a name of its own",
+                code="conflict",
+            )
             problems.append(draft.at(problem))
         seen.add(key)
     return problems
@@ -366,7 +374,7 @@ def _cursor(old: Job, new: Job, first: int | None) -> int | None:
     """
     if not new.enabled:
         return None
-    if reschedules(old.definition, new.definition) or not old.enabled:
+    if reschedules(old.definition, new.definition) or not old.enabled or old.quarantined:
         return first
     slots = [slot for slot in (old.next_slot_us, first) if slot is not None]
     return min(slots, default=None)
@@ -385,6 +393,18 @@ def _left_behind(old: Job, new: Job, now_us: int, *, ranges: bool) -> LeftBehind
     if old.quarantined and not new.quarantined:
         reason = "quarantined"
     return leave_behind(old.next_slot_us, schedule, now_us, reason, ranges=ranges)
+
+
+async def _as_it_was(services: Services, job: Job) -> Job:
+    """Return the job; of one in quarantine, with the definition that its version was stored with.
+
+    That one may be whole where the job's own copy can't be read, and tells the slots that passed.
+    """
+    if not job.quarantined:
+        return job
+    versions = await services.store.job_versions(job.id)
+    known = [one.definition for one in versions if one.version == job.version]
+    return msgspec.structs.replace(job, definition=known[0]) if known else job
 
 
 def _check_version(job: Job, expected: int | None) -> None:
@@ -406,7 +426,8 @@ async def _swap(
         if changed is job:
             return job
         changed = msgspec.structs.replace(changed, updated_us=now_us)
-        behind = _left_behind(job, changed, now_us, ranges=not tried)
+        was = await _as_it_was(services, job)
+        behind = _left_behind(was, changed, now_us, ranges=not tried)
         try:
             store = noted(services, asked.actor, asked.what, job)
             stored, revoked = await store.change_job(changed, job.version, now_us, behind)

@@ -14,7 +14,7 @@ from everbell.domain.errors import (
     StoreConflict,
     ValidationError,
 )
-from everbell.domain.job import Definition, HttpAction
+from everbell.domain.job import CommandAction, Definition, HttpAction
 from everbell.ports.store import Claim, Decision, RunFilter
 from everbell.services import credentials, idempotency, jobs, projects, runs
 from everbell.services.context import LOCAL, Actor, Services, VersionMismatch
@@ -259,6 +259,41 @@ async def test_a_quarantined_job_says_how_to_run_it_again(services):
     with pytest.raises(ConflictError) as caught:
         await runs.trigger(services, await services.store.get_job(job.id))
     assert "resolve" in caught.value.hint
+
+
+async def test_a_checked_change_ends_a_quarantine(services):
+    job = await made(services)
+    bad = msgspec.structs.replace(job, quarantined="its schedule can't be read")
+    bad, _ = await services.store.change_job(bad, job.version, services.clock.us)
+    services.clock.us = T0 + 3 * MINUTE + 1
+    mended = await jobs.change(services, LOCAL, job.id, edited(description="mended"))
+    assert (mended.quarantined, mended.next_slot_us) == ("", T0 + 4 * MINUTE)
+    assert await rows_of(services, job) == [
+        (T0 + minute * MINUTE, "skipped", "quarantined") for minute in (1, 2, 3)
+    ]
+
+
+async def test_slots_of_a_definition_that_cannot_be_read_are_accounted_for(services, monkeypatch):
+    job = await made(services)
+    torn = msgspec.structs.replace(
+        job,
+        definition=Definition(name=job.name, action=CommandAction(argv=())),
+        quarantined="the stored definition can't be read",
+    )
+
+    async def get_job(key):
+        return torn
+
+    services.clock.us = T0 + 2 * MINUTE + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(services.store, "get_job", get_job)
+        mended = await jobs.change(
+            services, LOCAL, job.id, lambda job: draft(schedule="@every 10m")
+        )
+    assert (mended.quarantined, mended.next_slot_us) == ("", T0 + 10 * MINUTE)
+    assert await rows_of(services, job) == [
+        (T0 + minute * MINUTE, "skipped", "quarantined") for minute in (1, 2)
+    ]
 
 
 async def test_retries_by_hand_do_not_wait_for_a_parked_job(services):
