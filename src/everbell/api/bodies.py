@@ -8,7 +8,7 @@ import difflib
 import json
 import re
 import types
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from starlette.requests import Request
@@ -22,7 +22,25 @@ _PATH = re.compile(r" - at `(\$.*)`\Z")
 _BYTE = re.compile(r"\(byte (\d+)\)")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`\Z", re.DOTALL)
 _ABSENT = re.compile(r"Object missing required field `(.*)`\Z", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `([^`]*)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
+_KINDS = "http, command, script or python"
+_EXAMPLES = {
+    "action": 'such as {"kind": "http", "url": "https://example.com/callback"}',
+    "name": "the name that people will know it by",
+    "kind": _KINDS,
+    "url": "an address such as https://example.com/callback",
+}
+"""What to give for a field that is missing, by its name."""
+_DESCRIBED = "/openapi.json describes it"
+_JSON_WORDS = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "an object",
+}
 MAX_SHOWN = 80
 UNIQUE_MAX = 65_536
 """Longest body, in bytes, that is searched for keys that stand twice."""
@@ -122,7 +140,7 @@ def convert(value: Any, kind: type[T], pointer: str = "", names: dict[str, str] 
     for name, field in fields.items():
         if name not in value:
             if field.required:
-                problems.append(FieldProblem(f"/{name}", "is missing", code="required"))
+                problems.append(_missing(f"/{name}", field.type))
             continue
         try:
             good[field.name] = msgspec.convert(value[name], field.type)
@@ -207,10 +225,48 @@ def _problem(message: str, pointer: str, kind: Any) -> FieldProblem:
         return unknown_field(unknown.group(1), _names_below(kind), pointer)
     absent = _ABSENT.match(message)
     if absent:
-        return FieldProblem(f"{pointer}/{absent.group(1)}", "is missing", code="required")
+        return _missing(f"{pointer}/{absent.group(1)}")
     if message.startswith("Invalid value") and pointer.endswith("/kind"):
-        return FieldProblem(pointer, "is no kind of action", hint="http, command or script")
-    return FieldProblem(pointer, message[:1].lower() + message[1:200])
+        return FieldProblem(pointer, "is no kind of action", hint=_KINDS)
+    hint = _choices(_type_at(kind, steps)) or _words(message)
+    return FieldProblem(pointer, message[:1].lower() + message[1:200], hint=hint)
+
+
+def _words(message: str) -> str:
+    """Return the types that a message of msgspec expects, in words."""
+    found = _EXPECTED.match(message)
+    names = found.group(1).split(" | ") if found else []
+    return " or ".join(_JSON_WORDS.get(name, name) for name in names) or _DESCRIBED
+
+
+def _choices(kind: Any) -> str:
+    """Return the values that a type allows, if it lists them."""
+    values = [
+        str(value)
+        for one in (kind, *get_args(kind))
+        if get_origin(one) is Literal
+        for value in get_args(one)
+    ]
+    return f"one of {', '.join(values)}" if values else ""
+
+
+def _type_at(kind: Any, steps: list[str]) -> Any:
+    """Return the type of a field inside a type, None where that can't be told."""
+    for step in steps:
+        inside = (kind, *get_args(kind))
+        structs = [
+            one for one in inside if isinstance(one, type) and issubclass(one, msgspec.Struct)
+        ]
+        fields = [field for one in structs for field in msgspec.structs.fields(one)]
+        kind = next((field.type for field in fields if field.encode_name == step), None)
+    return kind
+
+
+def _missing(pointer: str, kind: Any = None) -> FieldProblem:
+    """Return the problem of a field that must be there; its hint says what to give."""
+    name = pointer.rpartition("/")[2]
+    hint = _choices(kind) or _EXAMPLES.get(name, _DESCRIBED)
+    return FieldProblem(pointer, "is missing", hint=hint, code="required")
 
 
 def _names_below(kind: Any) -> list[str]:

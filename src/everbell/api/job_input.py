@@ -9,7 +9,7 @@ import msgspec
 from everbell.api import aliases
 from everbell.api.bodies import convert, unknown_field
 from everbell.api.schemas import JobIn, JobOut, MisfireIn, RetryIn, ThenIn
-from everbell.api.times import iso, parse_iso
+from everbell.api.times import TIME_HINT, iso, parse_iso
 from everbell.domain.errors import FieldProblem, ValidationError
 from everbell.domain.job import Definition, Job, Misfire, Retry, Then
 from everbell.services.validate import Draft
@@ -36,7 +36,7 @@ def to_change(body: Any, job: Job, shown: JobOut, *, merge: bool) -> Draft:
     What an answer shows and nobody may set is ignored; the project can't change.
     """
     if not isinstance(body, dict):
-        problem = FieldProblem("", "is no JSON object")
+        problem = FieldProblem("", "is no JSON object", hint='a job: {"name": ...}')
         raise ValidationError("a job must be a JSON object", problems=(problem,))
     body = _without_shown(body, msgspec.to_builtins(shown))
     _no_unknown(body, "")
@@ -66,7 +66,7 @@ def _draft(unified: aliases.Unified, pointer: str) -> Draft:
             return parse_iso(text)
         except ValueError as error:
             shown = unified.given.get(name, name)
-            problems.append(FieldProblem(f"{pointer}/{shown}", str(error)))
+            problems.append(FieldProblem(f"{pointer}/{shown}", str(error), hint=TIME_HINT))
             return None
 
     definition = Definition(

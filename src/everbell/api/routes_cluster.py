@@ -19,7 +19,7 @@ from everbell.api.schemas import (
     PreviewOut,
     ReleaseIn,
 )
-from everbell.api.times import parse_iso
+from everbell.api.times import TIME_HINT, parse_iso
 from everbell.domain.errors import FieldProblem, ValidationError
 from everbell.services import audit, holds, nodes
 from everbell.services.context import as_key, missing
@@ -77,7 +77,7 @@ async def preview_schedule(call: Call) -> Response:
         try:
             return None if text is None else parse_iso(text)
         except ValueError as error:
-            problems.append(FieldProblem(f"/{name}", str(error)))
+            problems.append(FieldProblem(f"/{name}", str(error), hint=TIME_HINT))
             return None
 
     asked = Question(

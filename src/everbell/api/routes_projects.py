@@ -28,7 +28,7 @@ from everbell.api.schemas import (
     ProjectPatch,
     RotateIn,
 )
-from everbell.api.times import parse_iso
+from everbell.api.times import TIME_HINT, parse_iso
 from everbell.domain.errors import ConflictError, FieldProblem, NotFoundError, ValidationError
 from everbell.domain.job import US
 from everbell.domain.records import Credential, Project
@@ -167,7 +167,7 @@ def _expiry(call: Call, given: CredentialIn) -> int | None:
     try:
         return parse_iso(given.expires_at)
     except ValueError as error:
-        problem = FieldProblem("/expires_at", str(error))
+        problem = FieldProblem("/expires_at", str(error), hint=TIME_HINT)
         raise ValidationError("the expiry can't be read", problems=(problem,)) from None
 
 

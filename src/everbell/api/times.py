@@ -22,6 +22,10 @@ def iso_in(at_us: int, zone: str) -> str:
     return (_EPOCH + timedelta(microseconds=at_us)).astimezone(ZoneInfo(zone)).isoformat()
 
 
+TIME_HINT = "such as 2026-03-29T01:00:00Z"
+"""What a time that can't be read should look like."""
+
+
 def parse_iso(text: str) -> int:
     """Read ISO 8601 with a zone, or a date (midnight UTC). Raises ValueError with the reason."""
     if len(text) > 40:

@@ -6,8 +6,10 @@ import msgspec
 
 from everbell.domain.errors import FieldProblem, ScheduleError, ValidationError
 from everbell.domain.job import Dst, Job, compile_schedule
+from everbell.domain.run import BY_HAND, Run
 from everbell.domain.schedule import parse_schedule
 from everbell.domain.schedule.explain import Explanation, Slot, explain, mark_slots
+from everbell.ports.store import RunFilter
 from everbell.services.context import Services
 from everbell.services.validate import MAX_SCHEDULE, at_field, zone_problem
 
@@ -46,7 +48,7 @@ def preview(services: Services, asked: Question) -> Preview:
     elif asked.week_start.lower() not in _DAYS:
         wrong = FieldProblem("/week_start", f"is {asked.week_start[:40]!r}", hint="as in monday")
     elif asked.start_us is not None and asked.end_us is not None and asked.end_us < asked.start_us:
-        wrong = FieldProblem("/end_at", "is before start_at")
+        wrong = FieldProblem("/end_at", "is before start_at", hint="give a later end")
     if wrong is not None:
         message = f"{wrong.pointer} {wrong.message}"
         raise ValidationError(message, hint=wrong.hint, problems=(wrong,))
@@ -69,10 +71,33 @@ def preview(services: Services, asked: Question) -> Preview:
     return Preview(timezone=schedule.tz, explained=explain(schedule, after_us, asked.count))
 
 
-def job_slots(services: Services, job: Job, count: int) -> tuple[str, tuple[Slot, ...]]:
-    """Return a job's zone and its next planned instants, enabled or not."""
+async def job_slots(services: Services, job: Job, count: int) -> tuple[str, tuple[Slot, ...]]:
+    """Return a job's zone and its next planned instants, enabled or not.
+
+    A slot that a person skipped ahead of its time is among them, and its note says so.
+    """
     schedule = compile_schedule(job.definition, job.uuid, job.created_us)
     if schedule is None:
         return job.definition.timezone, ()
     slots = schedule.slots_us(services.clock.now_us(), count)
-    return schedule.tz, mark_slots(schedule, slots)
+    if not slots:
+        return schedule.tz, ()
+    where = RunFilter(
+        job_id=job.id,
+        states=("skipped",),
+        triggers=("schedule",),
+        from_us=slots[0],
+        to_us=slots[-1],
+    )
+    skipped = {run.key.slot_us: run for run in await services.store.list_runs(where, count)}
+    return schedule.tz, tuple(
+        _with_fate(one, skipped.get(one.at_us)) for one in mark_slots(schedule, slots)
+    )
+
+
+def _with_fate(slot: Slot, run: Run | None) -> Slot:
+    if run is None or not run.reason.startswith(BY_HAND):
+        return slot
+    why = run.reason.removeprefix(BY_HAND).removeprefix(": ")
+    note = "skipped by hand" + (f": {why}" if why else "")
+    return msgspec.structs.replace(slot, note=f"{note}; {slot.note}" if slot.note else note)

@@ -9,7 +9,7 @@ import msgspec
 
 from everbell.domain.errors import FieldProblem, RefusedError, ScheduleError, UserError
 from everbell.domain.job import Action, Definition, Retry, compile_schedule
-from everbell.domain.schedule import ExclusionError, parse_schedule
+from everbell.domain.schedule import ExclusionError, Schedule, parse_schedule
 from everbell.services.context import Services
 from everbell.services.validate_action import action_problems
 
@@ -93,28 +93,50 @@ def job_problems(
     it (a function of another program), and still change the schedule.
     """
     unchanged = () if stored is None else (stored.action, stored.check)
+    problems = [*own_problems(definition), *_data(services, definition)]
+    for pointer, action in _actions(definition):
+        if action not in unchanged and not any(action_problems(action, check=pointer == "/check")):
+            problems += [_under(pointer, one) for one in _refusals(services, action)]
+    return problems
+
+
+def own_problems(definition: Definition) -> list[FieldProblem]:
+    """Return what is wrong with a definition wherever it is stored, the schedule apart."""
     problems = [*name_problems(definition.name), *description_problems(definition.description)]
     problems += _policies(definition)
     problems += _tags(definition.tags)
     problems += name_problems(definition.owner, "/owner") if definition.owner else ()
-    problems += _data(services, definition)
     problems += _links(definition)
-    for pointer, action in (("/action", definition.action), ("/check", definition.check)):
-        if action is not None:
-            found = list(action_problems(action, check=pointer == "/check"))
-            if not found and action not in unchanged:
-                found = _refusals(services, action)
-            problems += [_under(pointer, one) for one in found]
+    for pointer, action in _actions(definition):
+        found = action_problems(action, check=pointer == "/check")
+        problems += [_under(pointer, one) for one in found]
     return problems
+
+
+def _actions(definition: Definition) -> list[tuple[str, Action]]:
+    pairs = (("/action", definition.action), ("/check", definition.check))
+    return [(pointer, action) for pointer, action in pairs if action is not None]
 
 
 def schedule_problem(
     definition: Definition, uuid: str, created_us: int, now_us: int
 ) -> tuple[int | None, ScheduleError | FieldProblem | None]:
     """Return the first slot after now, or what is wrong with the schedule."""
-    text = definition.active_schedule
-    name = "/schedule" if definition.override is None else "/override"
-    if text is None:
+    schedule, wrong = read_schedule(definition, uuid, created_us)
+    if schedule is None or wrong is not None:
+        return None, wrong
+    first = schedule.next_us(now_us)
+    if first is None:
+        name = "/schedule" if definition.override is None else "/override"
+        return None, _never_runs(definition, name, uuid, created_us, now_us)
+    return first, None
+
+
+def read_schedule(
+    definition: Definition, uuid: str, created_us: int
+) -> tuple[Schedule | None, ScheduleError | FieldProblem | None]:
+    """Return the schedule, or what is wrong with its text, at any time that it may be read."""
+    if definition.active_schedule is None:
         return None, zone_problem(definition.timezone) or _exclude_problem(definition)
     for pointer, one in (("/schedule", definition.schedule), ("/override", definition.override)):
         if one is not None and (not one.strip() or len(one) > MAX_SCHEDULE):
@@ -126,14 +148,10 @@ def schedule_problem(
         if definition.override is not None and definition.schedule is not None:
             # The default must be good too: it counts again once the override is cleared.
             compile_schedule(msgspec.structs.replace(definition, override=None), uuid, created_us)
-        pointer = name
-        schedule = compile_schedule(definition, uuid, created_us)
-        first = schedule.next_us(now_us) if schedule is not None else None
+        pointer = "/schedule" if definition.override is None else "/override"
+        return compile_schedule(definition, uuid, created_us), None
     except ScheduleError as error:
         return None, zone_problem(definition.timezone) or at_field(error, pointer)
-    if first is None:
-        return None, _never_runs(definition, name, uuid, created_us, now_us)
-    return first, None
 
 
 def at_field(error: ScheduleError, pointer: str) -> ScheduleError:
@@ -205,7 +223,7 @@ def _policies(job: Definition) -> Iterator[FieldProblem]:
     if job.week_start.lower() not in _DAYS:
         yield FieldProblem("/week_start", f"is {job.week_start[:40]!r}", hint="a day, like monday")
     if job.start_us is not None and job.end_us is not None and job.end_us <= job.start_us:
-        yield FieldProblem("/end_at", "is not after start_at")
+        yield FieldProblem("/end_at", "is not after start_at", hint="give a later end")
 
 
 def _retry(retry: Retry) -> Iterator[FieldProblem]:
@@ -231,7 +249,7 @@ def _links(job: Definition) -> Iterator[FieldProblem]:
         yield from name_problems(then.job, f"/then/{index}/job")
         yield from _range(f"/then/{index}/delay", then.delay_s, 0, 7 * DAY_S)
         if any((then.job, then.on) == (other.job, other.on) for other in job.then[:index]):
-            yield FieldProblem(f"/then/{index}", "stands twice")
+            yield FieldProblem(f"/then/{index}", "stands twice", hint="leave one out")
     if len(job.limits) > MAX_LIMITS:
         yield FieldProblem("/limits", f"holds {len(job.limits)}", hint=f"at most {MAX_LIMITS}")
     for index, name in enumerate(job.limits[:MAX_LIMITS]):
@@ -239,7 +257,7 @@ def _links(job: Definition) -> Iterator[FieldProblem]:
             hint = "1 to 64 letters, digits, and . _ -"
             yield FieldProblem(f"/limits/{index}", f"is {name[:40]!r}", hint=hint)
         elif name in job.limits[:index]:
-            yield FieldProblem(f"/limits/{index}", "stands twice")
+            yield FieldProblem(f"/limits/{index}", "stands twice", hint="leave one out")
 
 
 def _data(services: Services, job: Definition) -> Iterator[FieldProblem]:

@@ -14,6 +14,7 @@ MAX_SCRIPT = 1_048_576
 MAX_ARGS = 1_000
 MAX_NAME = 500
 MAX_ARG_BYTES = 131_072  # Linux: MAX_ARG_STRLEN, the longest single argument or variable
+_NO_NUL = "leave out U+0000"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SUCCESS = re.compile(r"[1-5](xx|[0-9][0-9])\Z")
@@ -78,11 +79,14 @@ def _http(action: HttpAction) -> Iterator[FieldProblem]:
     for name, value in list(action.headers.items())[:100]:
         pointer = f"/action/headers/{name[:80]}"
         if not _TOKEN.match(name):
-            yield FieldProblem(pointer, "is no header name")
+            yield FieldProblem(pointer, "is no header name", hint="such as x-team")
         elif name.lower() in _OWN_HEADERS:
             yield FieldProblem(pointer, "is set by the server", hint="leave it out")
         if len(value) > 8_192 or any(c in value for c in "\r\n\0"):
-            yield FieldProblem(pointer, "has a value that is too long or holds line ends")
+            hint = "one line of at most 8192 characters"
+            yield FieldProblem(
+                pointer, "has a value that is too long or holds line ends", hint=hint
+            )
     for index, text in enumerate(action.success):
         if not _SUCCESS.match(text):
             hint = "a status such as 200, or a class such as 2xx"
@@ -101,7 +105,8 @@ def _python(action: PythonAction) -> Iterator[FieldProblem]:
         yield FieldProblem("/action/args", "are too many", hint=f"at most {MAX_ARGS} arguments")
     for name in list(action.kwargs)[:MAX_ARGS]:
         if not name.isidentifier():
-            yield FieldProblem(f"/action/kwargs/{name[:80]}", "is no parameter name")
+            hint = "letters, digits, underscore"
+            yield FieldProblem(f"/action/kwargs/{name[:80]}", "is no parameter name", hint=hint)
 
 
 def _script(action: ScriptAction) -> Iterator[FieldProblem]:
@@ -111,7 +116,7 @@ def _script(action: ScriptAction) -> Iterator[FieldProblem]:
         hint = f"at most {MAX_SCRIPT} characters"
         yield FieldProblem("/action/text", f"is {len(action.text)} characters long", hint=hint)
     if "\0" in action.text:
-        yield FieldProblem("/action/text", "holds a NUL character")
+        yield FieldProblem("/action/text", "holds a NUL character", hint=_NO_NUL)
     if not action.interpreter.strip() or not action.interpreter.isprintable():
         yield FieldProblem("/action/interpreter", "is no name", hint="sh, bash, python or node")
     yield from _words("/action/args", action.args)
@@ -122,9 +127,10 @@ def _words(pointer: str, words: tuple[str, ...]) -> Iterator[FieldProblem]:
         yield FieldProblem(pointer, f"holds {len(words)} words", hint=f"at most {MAX_ARGS}")
     for index, word in enumerate(words[:MAX_ARGS]):
         if "\0" in word:
-            yield FieldProblem(f"{pointer}/{index}", "holds a NUL character")
+            yield FieldProblem(f"{pointer}/{index}", "holds a NUL character", hint=_NO_NUL)
         elif len(word.encode("utf-8", "surrogatepass")) >= MAX_ARG_BYTES:
-            yield FieldProblem(f"{pointer}/{index}", "is longer than 128 KiB")
+            hint = "hand it over in `data`, or in a file"
+            yield FieldProblem(f"{pointer}/{index}", "is longer than 128 KiB", hint=hint)
 
 
 def _process(action: CommandAction | ScriptAction) -> Iterator[FieldProblem]:
@@ -132,7 +138,7 @@ def _process(action: CommandAction | ScriptAction) -> Iterator[FieldProblem]:
         yield FieldProblem("/action/cwd", "is no absolute path", hint="such as /srv/app")
     user = action.user
     if user is not None and (not user or not user.isprintable() or len(user) > 64):
-        yield FieldProblem("/action/user", "is no user name")
+        yield FieldProblem("/action/user", "is no user name", hint="such as www-data")
     if len(action.env) > 500:
         yield FieldProblem("/action/env", f"holds {len(action.env)}", hint="at most 500")
     for name, value in list(action.env.items())[:500]:
@@ -140,4 +146,6 @@ def _process(action: CommandAction | ScriptAction) -> Iterator[FieldProblem]:
         if not _ENV_NAME.match(name):
             yield FieldProblem(pointer, "is no variable name", hint="letters, digits, underscore")
         if "\0" in value or len(value) >= MAX_ARG_BYTES:
-            yield FieldProblem(pointer, "has a value with NUL characters, or over 128 KiB")
+            hint = "shorter text without U+0000"
+            trouble = "has a value with NUL characters, or over 128 KiB"
+            yield FieldProblem(pointer, trouble, hint=hint)

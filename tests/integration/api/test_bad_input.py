@@ -104,6 +104,8 @@ async def test_a_wrong_field_is_named(world, change, pointer):
     body = problem(await world.local.post("/jobs", {**JOB, **change}), 422)
     assert body["errors"][0]["pointer"] == pointer, body
     assert body["errors"][0]["message"]
+    assert body["errors"][0]["hint"], body
+    assert body["hint"]
     listed = await world.local.post("/jobs", [{**JOB, "name": "good"}, {**JOB, **change}])
     body = problem(listed, 422)
     assert body["errors"][0]["pointer"] == "/1" + pointer
