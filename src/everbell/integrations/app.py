@@ -154,6 +154,7 @@ class Everbell:
             problem = FieldProblem("/name", message, hint="give one of them a name=...")
             raise ValidationError(message, hint=problem.hint, problems=(problem,))
         draft, _ = to_draft(_as_json(body))
+        declare.refuse(draft)
         self.jobs[body["name"]] = found = AppJob(
             self, function, msgspec.structs.replace(draft, project=self.project)
         )

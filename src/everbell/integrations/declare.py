@@ -8,7 +8,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from everbell.domain.errors import ScheduleError, ValidationError
 from everbell.domain.schedule.builder import When
+from everbell.services.validate import Draft, own_problems, read_schedule, schedule_field
 
 ScheduleLike = When | str | None
 
@@ -56,6 +58,27 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(inner) for inner in value]
     return value
+
+
+def refuse(draft: Draft) -> None:
+    """Raise what is wrong with a job wherever it will be stored: ScheduleError, ValidationError.
+
+    What only a node can tell comes at its start: whether an ``@at`` is over, and whether ``then``
+    leads back to the job.
+    """
+    problems = [draft.at(one) for one in own_problems(draft.definition)]
+    _, wrong = read_schedule(draft.definition, "", 0)
+    if isinstance(wrong, ScheduleError) and not problems:
+        raise wrong
+    if wrong is not None:
+        problems.append(
+            draft.at(schedule_field(wrong) if isinstance(wrong, ScheduleError) else wrong)
+        )
+    if problems:
+        first = problems[0]
+        told = "; ".join(f"{one.pointer} {one.message}" for one in problems)
+        message = f"job {draft.definition.name!r}: {told}"
+        raise ValidationError(message, hint=first.hint, problems=tuple(problems))
 
 
 def function_name(function: Callable[..., Any]) -> str:

@@ -77,7 +77,12 @@ def test_policies_in_python_words(make):
 @pytest.mark.parametrize(
     ("schedule", "options", "words"),
     [
-        ("61 * * * *", {}, None),
+        ("61 * * * *", {}, "0 to 59"),
+        ("now and then", {}, None),
+        (every.minute, {"timezone": "Mars/Olympus"}, "Mars"),
+        (every.minute, {"timeout": -1}, "more than 0"),
+        (every.minute, {"limits": "a b"}, "letters"),
+        (None, {"timezone": "Mars/Olympus"}, "Mars"),
         (every.minute, {"retries": 3}, "did you mean"),
         (every.minute, {"overlap": "never"}, "never"),
         (every.minute, {"args": (object(),)}, "JSON"),
@@ -85,11 +90,10 @@ def test_policies_in_python_words(make):
         (every.minute, {"mode": "subprocess"}, "top of a module"),
     ],
 )
-async def test_what_is_wrong_is_told(make, schedule, options, words):
+def test_what_is_wrong_is_told_at_the_decorator(make, schedule, options, words):
     app = make()
     with pytest.raises((ValidationError, ScheduleError)) as caught:
         app.job(schedule, **options)(lambda: None)
-        await stored(app)
     if words:
         told = f"{caught.value} {caught.value.hint} " + " ".join(
             f"{one.message} {one.hint}" for one in caught.value.problems
