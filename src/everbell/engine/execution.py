@@ -326,7 +326,8 @@ class Execution:
             if not await self._may_go_on(live):
                 return Outcome(state="cancelled")
             if found == "nothing":
-                return Outcome(state="skipped", reason="nothing_to_do", code=checked.code)
+                reason = checked.reason or "nothing_to_do"  # a function may say why
+                return Outcome(state="skipped", reason=reason, code=checked.code)
             if found == "unsure":
                 said = checked.error or f"it answered {checked.code}"
                 live.sink.write("err", f"the check failed, so the job runs: {said}\n".encode())

@@ -136,8 +136,16 @@ def test_checks_and_skips():
     def idle():
         raise Skip("nothing")
 
+    def has_rights():
+        raise Skip("on holiday")
+
+    @app.job(every.hour, check=has_rights)
+    def deploy():
+        return "deployed"
+
     with freeze(app, "2026-01-01") as time:
         time.advance(hours=1)
+        assert [(run.state, run.reason) for run in time.runs(deploy)] == [("skipped", "on holiday")]
         assert [(run.state, run.reason) for run in time.runs(sell)] == [
             ("skipped", "nothing_to_do")
         ]
