@@ -202,7 +202,7 @@ async def next_slots(call: Call) -> Response:
     """Show the next planned instants of a job."""
     job = await _found(call)
     count = call.integer("n", 5, 1, 100)
-    zone, slots = job_slots(call.services, job, count)
+    zone, slots = await job_slots(call.services, job, count)
     return answer([views.slot(one, zone) for one in slots])
 
 

@@ -41,6 +41,17 @@ async def test_a_named_slot_is_skipped_once(world):
     assert len((await world.local.get("/runs")).data) == 3
 
 
+async def test_the_slots_to_come_say_which_are_skipped(world):
+    job = await world.job()
+    url = f"/jobs/{job['id']}"
+    await world.local.post(f"{url}/skip-next", {"reason": "moving day"})
+    coming = (await world.local.get(f"{url}/next")).data
+    assert [(one["at"], one["note"]) for one in coming[:2]] == [
+        (NEXT, "skipped by hand: moving day"),
+        (AFTER, ""),
+    ]
+
+
 @pytest.mark.parametrize(
     "body",
     [{"slot": "2026-02-02T02:46:00Z"}, {"slot": "2026-02-02T02:35:00Z"}, {"slot": "soon"}],
