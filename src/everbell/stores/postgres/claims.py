@@ -36,15 +36,16 @@ _GUARDS = (
     f"SELECT id, version, next_slot_us, {_COUNT.format(ACTIVE)} FROM jobs j"
     f" WHERE id = ANY ($1::bigint[]) AND {OPEN}"
 )
+# LIMIT keeps the planner from turning these around: one look by key for each row that is asked.
 _THERE = (
-    "SELECT r.job_id, r.slot_us FROM unnest($1::bigint[], $2::bigint[]) AS a (job, slot)"
-    " JOIN runs r ON r.slot_us = a.slot AND r.job_id = a.job AND r.trigger_id = ''"
+    "SELECT a.job, a.slot FROM unnest($1::bigint[], $2::bigint[]) AS a (job, slot)"
+    " CROSS JOIN LATERAL (SELECT 1 FROM runs r WHERE r.slot_us = a.slot AND r.job_id = a.job"
+    " AND r.trigger_id = '' LIMIT 1) x"
 )
 INSIDE = (
-    "SELECT DISTINCT job FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS a (job, low,"
-    " high)"
-    " WHERE EXISTS (SELECT 1 FROM runs r WHERE r.job_id = a.job AND r.trigger_id = ''"
-    " AND r.slot_us BETWEEN a.low AND a.high)"
+    "SELECT DISTINCT a.job FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])"
+    " AS a (job, low, high) CROSS JOIN LATERAL (SELECT 1 FROM runs r WHERE r.job_id = a.job"
+    " AND r.trigger_id = '' AND r.slot_us BETWEEN a.low AND a.high LIMIT 1) x"
 )
 _MOVE = (
     "UPDATE jobs SET next_slot_us = a.next_us,"

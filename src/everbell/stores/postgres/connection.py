@@ -26,6 +26,8 @@ _SESSION = {
     # Each statement has an index that it is meant to use. A plan made while a table was small must
     # not scan it when it has grown, and no plan is worth being made anew for each batch.
     "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
     "plan_cache_mode": "force_generic_plan",
     "random_page_cost": "1.1",
     "jit": "off",
@@ -127,15 +129,17 @@ async def prepare(con: Any, where: str) -> None:
 
 async def _version(con: Any, where: str) -> int:
     """Return the number of the last migration; 0 = none yet."""
-    if await con.fetchval("SELECT to_regclass('everbell.schema_version')") is not None:
-        found = await con.fetchval("SELECT max(number) FROM everbell.schema_version")
-        return int(found or 0)
-    foreign = await con.fetchval(
-        "SELECT relname::text FROM pg_class WHERE relnamespace = to_regnamespace('everbell')::oid"
-        " LIMIT 1"
+    # One look: another node may be making the schema right now.
+    found = await con.fetch(
+        "SELECT relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
+        " WHERE nspname = 'everbell' AND relkind IN ('r', 'p', 'v') ORDER BY relname"
     )
-    if foreign is not None:
-        message = f"the schema everbell of {where} is another program's: it has {foreign!r}"
+    names = [row[0] for row in found]
+    if "schema_version" in names:
+        newest = await con.fetchval("SELECT max(number) FROM everbell.schema_version")
+        return int(newest or 0)
+    if names:
+        message = f"the schema everbell of {where} is another program's: it has {names[0]!r}"
         raise StoreCorrupt(message, hint="name another database in database.url")
     return 0
 

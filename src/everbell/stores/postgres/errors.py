@@ -15,7 +15,11 @@ from everbell.domain.errors import (
     ValidationError,
 )
 
-AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+AGAIN = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.InvalidCachedStatementError,  # another node has just brought the schema up to date
+)
 """Nothing was done, and the same again can do it at once."""
 
 # SQLSTATE, or its class: what it means, and what to do. The longest match counts.
@@ -51,8 +55,20 @@ _STATES: dict[str, tuple[str, str]] = {
     "57": ("the server stops, starts or ended the statement", "it is tried again by itself"),
     "58": ("the server's disk failed to read or write", "check that machine and its log"),
 }
-_LOST = (OSError, asyncpg.ConnectionDoesNotExistError, asyncio.TimeoutError)
+# The driver's own state may be what a lost connection breaks first.
+_LOST = (
+    OSError,
+    asyncio.TimeoutError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.InternalClientError,
+)
 RESTORE = "restore the newest backup of the database, or name an empty one"
+
+
+def is_unsent(error: BaseException | None) -> bool:
+    """Return whether the driver itself refused: the server has heard nothing of it."""
+    refused = isinstance(error, asyncpg.InterfaceError | asyncpg.InternalClientError)
+    return refused and not isinstance(error, asyncpg.ProtocolError)
 
 
 def is_lost(error: BaseException, *, closed: bool) -> bool:
@@ -85,6 +101,9 @@ def translate(error: BaseException, where: str, *, unknown: bool) -> StoreError 
             return StoreUnavailable(f"others write the same: {where} ({_short(error)})", hint=hint)
         message = f"{where} does not have the shape that this version expects ({_short(error)})"
         return StoreCorrupt(message, hint="was it changed by hand? " + RESTORE)
+    if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+        message, hint = _STATES["25006"]
+        return StoreUnavailable(f"{message}: {where}", hint=hint)
     message = f"the database can't be reached: {where} ({_short(error)})"
     return StoreUnavailable(message, hint="check that it runs, and the host in database.url")
 

@@ -161,7 +161,7 @@ async def list_jobs(sql: Sql, where: JobFilter, page: Page) -> tuple[list[Job], 
     terms: list[str] = ["true"]
     values: list[Any] = []
     for term, value in (
-        ("project_id = ANY ({}::bigint[])", where.project_ids),
+        ("owner_id = ANY ({}::bigint[])", where.project_ids),
         ("strpos(folded_name, {}) > 0", where.search.casefold() or None),
         ("name = {}", where.name),
         ("enabled = {}", where.enabled),

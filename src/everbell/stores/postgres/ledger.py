@@ -75,7 +75,8 @@ async def mark_running(
 async def get_many(sql: Sql, keys: Iterable[tuple[int, int, str]]) -> dict[RunKey, Run]:
     """Return those of the runs that exist."""
     found = await sql.rows(
-        f"SELECT {rows.RUN_OF} FROM {_KEYS} AS a (slot, job, trigger) JOIN runs r ON {_SAME_KEY}",
+        f"SELECT {rows.RUN_OF} FROM {_KEYS} AS a (slot, job, trigger)"
+        f" CROSS JOIN LATERAL (SELECT * FROM runs r WHERE {_SAME_KEY} LIMIT 1) r",
         *rows.columns(keys, 3),
     )
     runs = [rows.run(row) for row in found]
@@ -174,8 +175,9 @@ async def still_claimed(sql: Sql, claims: Sequence[tuple[RunKey, int]]) -> list[
     asked = ((key.slot_us, key.job_id, key.trigger_id, token) for key, token in claims)
     found = await sql.rows(
         f"SELECT {rows.KEY} FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[])"
-        f" WITH ORDINALITY AS a (slot, job, trigger, token, place) JOIN runs r ON {_SAME_KEY}"
-        f" AND r.token = a.token AND {BY_KEY_ACTIVE} ORDER BY a.place",
+        " WITH ORDINALITY AS a (slot, job, trigger, token, place) CROSS JOIN LATERAL"
+        f" (SELECT * FROM runs r WHERE {_SAME_KEY} LIMIT 1) r"
+        f" WHERE r.token = a.token AND {BY_KEY_ACTIVE} ORDER BY a.place",
         *rows.columns(asked, 4),
     )
     return [rows.key(row) for row in found]

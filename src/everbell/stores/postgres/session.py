@@ -11,7 +11,7 @@ import asyncpg
 
 from everbell.domain.errors import StoreUnavailable
 from everbell.stores.postgres.connection import Target, connect
-from everbell.stores.postgres.errors import AGAIN, is_lost, translate
+from everbell.stores.postgres.errors import AGAIN, is_lost, is_unsent, translate
 
 T = TypeVar("T")
 Verb = Callable[["Sql"], Awaitable[T]]
@@ -21,6 +21,15 @@ PAUSE_MAX_S = 2.0
 TRIES = 10
 """How often a transaction that lost a race for locks is tried before the caller hears of it."""
 NOT_PLAIN = "EB001"
+_FAILURES = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    TimeoutError,
+    UnicodeEncodeError,
+    OverflowError,
+)
 
 
 class Sql:
@@ -96,6 +105,12 @@ class Pool:
             self._idle.append(con)
         self._free.release()
 
+    def lost(self, con: Any) -> None:
+        """Throw a dead connection away, and those that nobody uses: the same killed them."""
+        con.terminate()
+        while self._idle:
+            self._idle.pop().terminate()
+
     async def _connect(self) -> Any:
         where = self.target.where
         if self._closed:
@@ -106,7 +121,7 @@ class Pool:
             raise translate(self._refusal, where, unknown=False) from self._refusal
         try:
             con = await connect(self.target, self._trust)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+        except _FAILURES as error:
             self._pause_s = min(max(self._pause_s * 2, PAUSE_MIN_S), PAUSE_MAX_S)
             self._not_before = loop.time() + self._pause_s
             self._refusal = error
@@ -121,18 +136,8 @@ class Pool:
             con = self._idle.pop()
             try:
                 await con.close(timeout=2)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            except _FAILURES:
                 con.terminate()
-
-
-_FAILURES = (
-    OSError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    TimeoutError,
-    UnicodeEncodeError,
-    OverflowError,
-)
 
 
 class Session:
@@ -157,7 +162,7 @@ class Session:
             return await verb(Sql(con))
         except _FAILURES as error:
             if is_lost(error, closed=con.is_closed()):
-                con.terminate()
+                self._pool.lost(con)
             raise translate(error, self._where, unknown=False) from error
         finally:
             self._pool.give(con)
@@ -198,12 +203,12 @@ class Session:
 
     async def _begun(self) -> Any:
         """Return a connection in a transaction; a dead one is found out here, and replaced."""
-        for last in (False, False, True):
+        for last in (False, True):
             con = await self._pool.take()
             try:
                 await con.execute("BEGIN")
             except _FAILURES as error:
-                con.terminate()
+                self._pool.lost(con)
                 self._pool.give(con)
                 if last or not is_lost(error, closed=True):
                     raise translate(error, self._where, unknown=False) from error
@@ -235,6 +240,14 @@ class Session:
 
         Raises NotPlain if it refused, StoreUnknownOutcome if the answer was lost.
         """
+        try:
+            return await self._all(query, *values)
+        except StoreUnavailable as error:
+            if not is_unsent(error.__cause__):
+                raise
+        return await self._all(query, *values)
+
+    async def _all(self, query: str, *values: Any) -> list[Any]:
         con = await self._pool.take()
         try:
             found: list[Any] = await con.fetch(query, *values)
@@ -246,8 +259,9 @@ class Session:
                 raise NotPlain from None
             lost = is_lost(error, closed=con.is_closed())
             if lost:
-                con.terminate()
-            raise translate(error, self._where, unknown=lost) from error
+                self._pool.lost(con)
+            unknown = lost and not is_unsent(error)
+            raise translate(error, self._where, unknown=unknown) from error
         finally:
             self._pool.give(con)
 

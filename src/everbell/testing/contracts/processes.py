@@ -1,4 +1,4 @@
-"""What other processes do to one database file while the contract's tests watch.
+"""What other processes do to one database while the contract's tests watch.
 
 Functions of a module that can be imported, so that freshly started interpreters can run them.
 """
@@ -12,8 +12,17 @@ from multiprocessing.synchronize import Barrier
 import apsw
 
 from everbell.domain.decision import Decision
+from everbell.ports.store import Store
+from everbell.stores.postgres import PostgresStore
 from everbell.stores.sqlite import SqliteStore
 from everbell.testing.contracts.making import NOW, claimed, decision, end
+
+
+async def _opened(where: str) -> Store:
+    """Open a file, or what an address names."""
+    if where.startswith("postgresql://"):
+        return await PostgresStore.open(where)
+    return await SqliteStore.open(where)
 
 
 def decide_together(path: str, name: str, start: Barrier, answers: Connection) -> None:
@@ -21,7 +30,7 @@ def decide_together(path: str, name: str, start: Barrier, answers: Connection) -
 
     async def body() -> list[str]:
         start.wait()
-        store = await SqliteStore.open(path)
+        store = await _opened(path)
         won: list[str] = []
         for _ in range(5):
             due = await store.due(NOW, 100)
@@ -39,7 +48,7 @@ def work_until_killed(path: str, job_id: int, acknowledged: Connection) -> None:
     """Claim and finish without end; tell each run's id when it is acknowledged."""
 
     async def body() -> None:
-        store = await SqliteStore.open(path)
+        store = await _opened(path)
         job = await store.get_job(job_id)
         while True:
             run = await claimed(store, job)
