@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, TextIO
@@ -94,7 +93,7 @@ class Capture:
                 self._sink.write(stream, data)
 
 
-class _Tee(io.TextIOBase):
+class _Tee:
     """Stands for ``sys.stdout`` or ``sys.stderr``: code inside a run writes to its output."""
 
     def __init__(self, stream: str, real: TextIO) -> None:
@@ -109,31 +108,14 @@ class _Tee(io.TextIOBase):
         capture.write(self._stream, text)
         return len(text)
 
-    def flush(self) -> None:
-        """Flush the real stream."""
-        self.real.flush()
+    def writelines(self, lines: Iterable[str], /) -> None:
+        """Write each of the texts."""
+        for line in lines:
+            self.write(line)
 
-    def writable(self) -> bool:
-        """Return True."""
-        return True
-
-    def isatty(self) -> bool:
-        """Return whether the real stream is a terminal."""
-        return self.real.isatty()
-
-    def fileno(self) -> int:
-        """Return the real stream's descriptor."""
-        return self.real.fileno()
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """The real stream's encoding."""
-        return self.real.encoding
-
-    @property
-    def buffer(self) -> Any:
-        """The real stream's bytes."""
-        return self.real.buffer
+    def __getattr__(self, name: str) -> Any:
+        """Be the real stream in all else."""
+        return getattr(self.real, name)
 
 
 def _from_logging() -> bool:
@@ -152,6 +134,9 @@ class Hooks:
     def __init__(self) -> None:
         self._users = 0
         self._undo: list[Callable[[], None]] = []
+        # Never freed: a thread inside of print() holds no reference to the stream that it writes
+        # to (CPython issue 130163), and may be there while the stream is taken away.
+        self._kept: list[_Tee] = []
 
     def install(self) -> None:
         """Begin to capture."""
@@ -162,6 +147,7 @@ class Hooks:
             real = getattr(sys, name)
             if real is not None:
                 tee = _Tee(stream, real)
+                self._kept.append(tee)
                 setattr(sys, name, tee)
                 self._undo.append(partial(_restore, name, tee))
         before = logging.getLogRecordFactory()
