@@ -52,6 +52,7 @@ format: setup ## rewrite the sources in the house style
 	$(BIN)/ruff format $(RUFF_FLAGS) .
 
 bench: setup ## measure all beside peers and ceilings (ARGS=--quick: a minute)
+	$(BIN)/python -m pip install --quiet -r requirements/bench.lock
 	$(BIN)/python bench/run.py $(ARGS)
 
 sim: setup ## replay one simulated cluster: make sim SEED=42

@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 {
     echo "# Exact versions of the development environment. Written by scripts/lock.sh."
     .venv/bin/python -m pip freeze --exclude-editable --exclude everbell |
-        grep -v -e ' @ ' -e '^-e' -e '://'
+        grep -v -e ' @ ' -e '^-e' -e '://' |
+        grep -v -x -F -f requirements/bench.lock
 } >requirements/dev.lock.tmp
 mv requirements/dev.lock.tmp requirements/dev.lock
