@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 # `console` is run in a directory of its own against real nodes; `python NAME` is a file there.
 # `console checkout` belongs to a checkout of the sources: its `make` targets must exist (the tests
 # can't run themselves).
+# `console postgres` needs a server (test_postgresql_page.py).
 # `console root` changes a system: the page's own test checks what can be checked.
 TOLD = re.compile(r"\s+# exit code (\d+)$")
 
@@ -112,4 +113,4 @@ def test_no_commands_hide_in_blocks_that_are_not_run() -> None:
     loose = [f"{shown(p)}:{b.line}" for p in PAGES for b in blocks(p, "sh", "bash", "shell")]
     known = {b.info for p in PAGES for b in blocks(p, "console")}
     assert loose == []
-    assert known <= {"", "checkout", "root"}
+    assert known <= {"", "checkout", "postgres", "root"}

@@ -52,7 +52,7 @@ def programs() -> Path:
     raise RuntimeError(message)
 
 
-def _user() -> str | None:
+def server_user() -> str | None:
     """Return whom to run the server as: it refuses to run as root."""
     if os.getuid() != 0:
         return None
@@ -65,7 +65,7 @@ class PostgresServer:
 
     def __init__(self, *, durable: bool = False, settings: Sequence[str] = ()) -> None:
         self._bin = programs()
-        self._user = _user()
+        self._user = server_user()
         self.directory = Path(tempfile.mkdtemp(prefix="everbell-postgres-"))
         if self._user is not None:
             shutil.chown(self.directory, self._user)

@@ -1,7 +1,7 @@
 import pytest
 
 from everbell.config.fields import all_fields, json_schema
-from everbell.config.loader import load_settings
+from everbell.config.loader import load_settings, without_password
 from everbell.config.template import config_text, toml_value, write_config
 from everbell.domain.errors import ConfigError
 
@@ -271,3 +271,39 @@ def test_what_a_run_is_told_is_no_setting(tmp_path):
     told = ("RUN_ID", "JOB", "JOB_UUID", "PROJECT", "SLOT", "ATTEMPT", "TOKEN")
     loaded = load_settings(None, {f"EVERBELL_{name}": "x" for name in told}, cwd=tmp_path)
     assert loaded.notes == []
+
+
+@pytest.mark.parametrize("given", [("ca",), ("cert", "key"), ("ca", "cert")])
+def test_half_configured_tls_is_refused(tmp_path, given):
+    lines = "\n".join(f'{name} = "{name}.pem"' for name in given)
+    text = f'[database]\nurl = "postgresql://u@h/d"\n[database.tls]\n{lines}\n'
+    error = refused(tmp_path, text, "everbell.toml")
+    missing = {"ca", "cert", "key"} - set(given)
+    assert all(f"database.tls.{name}" in error.message for name in missing)
+
+
+def test_tls_files_are_read_from_table_variable_and_dotted_key(tmp_path):
+    text = '[database]\nurl = "postgresql://u@h/d"\ntls.key = "k"\n[database.tls]\n'
+    write(tmp_path, text.replace("[database.tls]\n", 'tls.cert = "c"\n'), "everbell.toml")
+    env = {"EVERBELL_DATABASE_TLS_CA": "a"}
+    loaded = load_settings(None, env, cwd=tmp_path)
+    tls = loaded.settings.database.tls
+    assert (tls.ca, tls.cert, tls.key) == ("a", "c", "k")
+    assert loaded.origins["database.tls.ca"] == "env EVERBELL_DATABASE_TLS_CA"
+    assert loaded.origins["database.tls.key"].endswith(":3")
+
+
+def test_tls_needs_postgresql_and_unknown_keys_inside_are_named(tmp_path):
+    all_three = '[database.tls]\nca = "a"\ncert = "c"\nkey = "k"\n'
+    assert "postgresql" in refused(tmp_path, all_three, "everbell.toml").message
+    error = refused(tmp_path, '[database.tls]\ncrt = "c"\n', "everbell.toml")
+    assert "`database.tls.crt`" in error.message
+    assert "cert" in error.hint
+
+
+def test_a_password_in_an_address_is_not_shown(tmp_path):
+    assert without_password("postgresql://u:p@ss@h/d") == "postgresql://u:***@h/d"
+    assert without_password("postgresql://u@h:5/d") == "postgresql://u@h:5/d"
+    assert without_password("sqlite:///a.db") == "sqlite:///a.db"
+    error = refused(tmp_path, '[database]\nurl = "mysql://u:word@h/d"\n', "everbell.toml")
+    assert "word@" not in error.message

@@ -1,0 +1,117 @@
+"""TLS to the server: verified in full, or refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from everbell.domain.errors import ConfigError, StoreUnavailable
+from everbell.stores.postgres import PostgresStore, Tls
+from everbell.testing.postgres_server import PostgresServer, server_user
+
+
+def _openssl(directory: Path, *words: str) -> None:
+    subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True)
+
+
+def _authority(directory: Path, name: str) -> None:
+    _openssl(
+        directory, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+        f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem",
+    )  # fmt: skip
+
+
+def _certificate(directory: Path, name: str, subject: str, names: str) -> None:
+    (directory / f"{name}.ext").write_text(f"subjectAltName={names}\n")
+    _openssl(
+        directory, "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={subject}",
+        "-keyout", f"{name}.key", "-out", f"{name}.csr",
+    )  # fmt: skip
+    _openssl(
+        directory, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
+        "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def secure() -> Iterator[tuple[PostgresServer, Path]]:
+    """A server that takes only clients whose certificate its authority signed."""
+    directory = Path(tempfile.mkdtemp(prefix="everbell-tls-"))
+    directory.chmod(0o755)
+    _authority(directory, "ca")
+    _authority(directory, "other")
+    _certificate(directory, "server", "localhost", "DNS:localhost")
+    _certificate(directory, "node", "postgres", "DNS:node")
+    (directory / "server.key").chmod(0o600)
+    if (user := server_user()) is not None:
+        shutil.chown(directory / "server.key", user)
+    for path in directory.glob("*.pem"):
+        path.chmod(0o644)
+    settings = [
+        "ssl=on",
+        f"ssl_cert_file={directory}/server.pem",
+        f"ssl_key_file={directory}/server.key",
+        f"ssl_ca_file={directory}/ca.pem",
+    ]
+    server = PostgresServer(settings=settings)
+    (server.data / "pg_hba.conf").write_text("hostssl all all 127.0.0.1/32 cert\n")
+    server.stop("fast")
+    server.start()
+    yield server, directory
+    server.close()
+    shutil.rmtree(directory)
+
+
+def _files(directory: Path, ca: str = "ca", own: str = "node", key: str = "node") -> Tls:
+    return Tls(*(str(directory / name) for name in (f"{ca}.pem", f"{own}.pem", f"{key}.key")))
+
+
+def _url(server: PostgresServer, host: str = "localhost") -> str:
+    return f"postgresql://postgres@{host}:{server.port}/postgres"
+
+
+async def test_both_sides_show_who_they_are(secure: tuple[PostgresServer, Path]) -> None:
+    server, directory = secure
+    store = await PostgresStore.open(_url(server), tls=_files(directory))
+    assert await store.list_nodes() == []
+    await store.close()
+
+
+@pytest.mark.parametrize("what", ["authority", "name", "plain"])
+async def test_a_server_that_is_not_the_one_is_refused(
+    secure: tuple[PostgresServer, Path], what: str
+) -> None:
+    server, directory = secure
+    tls: Tls | None = _files(directory, ca="other" if what == "authority" else "ca")
+    if what == "plain":
+        tls = None
+    host = "127.0.0.1" if what == "name" else "localhost"
+    with pytest.raises(StoreUnavailable) as caught:
+        await PostgresStore.open(_url(server, host), tls=tls)
+    assert caught.value.hint
+
+
+async def test_a_server_without_tls_is_refused(
+    postgres_server: PostgresServer, secure: tuple[PostgresServer, Path]
+) -> None:
+    _, directory = secure
+    with pytest.raises((StoreUnavailable, ConfigError), match=r"SSL|TLS"):
+        await PostgresStore.open(postgres_server.url(), tls=_files(directory))
+
+
+@pytest.mark.parametrize("key", ["ca", "cert", "key"])
+async def test_files_that_cannot_be_used_are_named(
+    secure: tuple[PostgresServer, Path], key: str
+) -> None:
+    server, directory = secure
+    wrong = _files(directory)._replace(**{key: os.devnull if key != "ca" else "missing.pem"})
+    if key == "cert":
+        wrong = wrong._replace(cert=str(directory / "missing.pem"))
+    with pytest.raises(ConfigError, match=rf"database\.tls\.{key}"):
+        await PostgresStore.open(_url(server), tls=wrong)
