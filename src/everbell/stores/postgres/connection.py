@@ -17,6 +17,7 @@ SCHEMA = "everbell"
 CONNECT_S = 10.0
 CALL_S = 60.0
 """An answer that takes longer is given up: a server that hangs must not hang a node."""
+MIGRATION_S = 3600.0
 _MIGRATING = 0x45564231
 _SESSION = {
     "application_name": "everbell",
@@ -153,5 +154,6 @@ async def _migrate(con: Any, where: str, number: int, sql: str) -> None:
             await con.execute("CREATE SCHEMA everbell")
         if number == 1:
             await con.execute("CREATE TABLE schema_version (number bigint PRIMARY KEY)")
-        await con.execute(sql)
+        await con.execute("SET LOCAL statement_timeout = 0")
+        await con.execute(sql, timeout=MIGRATION_S)
         await con.execute("INSERT INTO schema_version VALUES ($1)", number)

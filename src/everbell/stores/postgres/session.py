@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from everbell.domain.errors import StoreUnavailable
+from everbell.domain.errors import EverbellError, StoreUnavailable
 from everbell.stores.postgres.connection import Target, connect
 from everbell.stores.postgres.errors import AGAIN, is_lost, is_unsent, translate
 
@@ -192,13 +192,13 @@ class Session:
             lost = is_lost(error, closed=con.is_closed())
             await self._undo(con)
             raise translate(error, self._where, unknown=committing and lost) from error
-        except Exception:
+        except EverbellError:
             await self._undo(con)
             raise
         else:
             return answer
         finally:
-            # Cancelled in the middle: the server forgets the transaction with its connection.
+            # Cancelled, or a bug: the server forgets the transaction with its connection.
             self._pool.give(con)
 
     async def _begun(self) -> Any:
