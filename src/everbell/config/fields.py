@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -136,7 +138,11 @@ def _any_case(allowed: tuple[str, ...], value: str) -> str:
 
 
 def _from_text(field: Field, text: str) -> Any:
-    """Read the text forms of lists (``a,b``) and tables (``k=v,k=v``)."""
+    """Read the text forms of lists (``a,b``) and tables (``k=v,k=v``), or those of a file."""
+    if get_origin(field.base) in {tuple, dict} and text.strip()[:1] in {"[", "{"}:
+        # As it stands in a TOML file: ["a", "b"]. What is no list there may be an IPv6 address.
+        with contextlib.suppress(tomllib.TOMLDecodeError):
+            return tomllib.loads(f"value = {text.strip()}")["value"]
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if get_origin(field.base) is tuple:
         return parts

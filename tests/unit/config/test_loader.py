@@ -200,6 +200,21 @@ def test_kubernetes_service_links_are_not_ours(tmp_path):
     assert load(tmp_path, env).settings.server.port == 9091
 
 
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("shop,bank", ("shop", "bank")),
+        ('["shop", "bank"]', ("shop", "bank")),
+        ("['shop']", ("shop",)),
+        ("[]", ()),
+        ("[::1]", ("[::1]",)),
+    ],
+)
+def test_a_list_may_be_written_as_in_a_file(tmp_path, text, read):
+    assert load(tmp_path, python__allow=text).settings.python.allow == read
+    assert load(tmp_path, {"EVERBELL_PYTHON_ALLOW": text}).settings.python.allow == read
+
+
 def test_lists_and_tables_in_the_environment(tmp_path):
     env = {
         "EVERBELL_CALLBACKS_ALLOW": "10.0.0.0/8, 192.168.0.0/16",
