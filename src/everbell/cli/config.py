@@ -65,17 +65,30 @@ def apply_assignments(into: State, assignments: tuple[str, ...]) -> None:
 def init(directory: str | None, form: Literal["toml", "yaml"], *, force: bool) -> None:
     """Write a configuration file in DIRECTORY (here), unless there is one.
 
-    Nothing else is touched: no data, no secrets.
+    With --config FILE that file is written; its ending decides between TOML and YAML. Nothing
+    else is touched: no data, no secrets.
     """
     home = target_directory(directory)
+    chosen = state().config
+    name = Path(chosen).name if chosen and directory is None else None
+    if name is not None:
+        form = _form_of(name)
     make_directory(home)
-    path, new = write_config(home, form, force=force)
+    path, new = write_config(home, form, force=force, name=name)
     if new:
         say(f"wrote {path}: every setting at its default, commented out")
         say("next: everbell credential init --generate")
     else:
         say(f"{path} is already there; nothing was changed (--force writes a new one)")
     click.echo(path)
+
+
+def _form_of(name: str) -> Literal["toml", "yaml"]:
+    ending = name.rpartition(".")[2].lower()
+    if ending not in {"toml", "yml", "yaml"}:
+        message = f"`{name}` ends neither with .toml nor with .yml"
+        raise UsageError(message, hint="name it everbell.toml, or config.yml")
+    return "toml" if ending == "toml" else "yaml"
 
 
 @config.command("show")

@@ -52,16 +52,21 @@ def toml_value(value: Any) -> str:
 
 
 def write_config(
-    directory: Path, form: Literal["toml", "yaml"], *, force: bool
+    directory: Path, form: Literal["toml", "yaml"], *, force: bool, name: str | None = None
 ) -> tuple[Path, bool]:
     """Write a configuration file unless the directory has one; return it, and if it is new.
 
-    With ``force`` an old file is kept beside the new one, under ``.bak``. Raises ConfigError.
+    With ``name`` only a file of that name counts, and it is the one that is written. With
+    ``force`` an old file is kept beside the new one, under ``.bak``. Raises ConfigError.
     """
-    existing = find_file(directory)
+    if name is not None:
+        path = directory / name
+        existing = path if path.exists() else None
+    else:
+        path = directory / ("everbell.toml" if form == "toml" else "everbell.yml")
+        existing = find_file(directory)
     if existing is not None and not force:
         return existing, False
-    path = directory / ("everbell.toml" if form == "toml" else "everbell.yml")
     try:
         if path.exists():
             write_private(_free_backup(path), path.read_bytes(), replace=False, mode=0o644)

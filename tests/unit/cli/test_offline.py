@@ -132,6 +132,17 @@ def test_config_init_leaves_a_scheduler0_file_alone(cli):
     assert "note: config.yml:2: `Bootstrap` needs a cluster; ignored on one node" in cli.err
 
 
+@pytest.mark.parametrize("name", ["own.toml", "config.yml"])
+def test_config_init_writes_the_file_that_was_named(cli, name):
+    assert cli("config", "init", "-config", name) == 0
+    assert [item.name for item in Path().iterdir()] == [name]
+    assert cli("-config", name, "config", "show") == 0
+    Path(name).write_text("# mine\n")
+    assert cli("config", "init", "-config", name) == 0
+    assert Path(name).read_text() == "# mine\n"
+    assert cli("config", "init", "-config", "own.ini") == 2
+
+
 def test_config_show_check_path_schema(cli):
     assert cli("config", "path") == 5
     cli("config", "init", "--format", "yaml")
