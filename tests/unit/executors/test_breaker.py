@@ -81,7 +81,7 @@ def test_whatever_happens(failures, open_s, steps):
                 out.append(answer)
             else:
                 assert before != "closed"
-                assert 0 < answer.wait_s <= open_s
+                assert 0 < answer.wait_s <= open_s + 1e-9  # sums of floats are rounded
         elif out:
             permit = out.pop(which % len(out))
             if what == "failed":
