@@ -13,6 +13,7 @@ import asyncio
 import gc
 import json
 import multiprocessing
+import sys
 import tempfile
 import time
 from multiprocessing.connection import Connection
@@ -23,7 +24,7 @@ import aiohttp
 import httptools
 import uvloop
 
-from everbell.bootstrap import calm_collector
+from everbell.bootstrap import SWITCH_S, calm_collector
 from everbell.config.schema import Callbacks, Engine, Settings
 from everbell.domain.job import Definition, HttpAction, compile_schedule
 from everbell.domain.records import Project
@@ -210,6 +211,7 @@ def main() -> None:
     given = parser.parse_args()
     count = 2000 if given.quick else 10_000
     calm_collector()
+    sys.setswitchinterval(SWITCH_S)
     pipe, other = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     server = context.Process(target=serve, args=(other,), daemon=True)

@@ -20,6 +20,7 @@ import psutil
 import uvloop
 from storm_bench import Recorder, engine_of, lateness, world_of
 
+from everbell.bootstrap import SWITCH_S
 from everbell.domain.job import US, CommandAction, Definition, compile_schedule
 from everbell.domain.records import Project
 from everbell.ports.store import NewJob
@@ -133,6 +134,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.node:
         path, seconds, born = given.node
+        sys.setswitchinterval(SWITCH_S)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             print(json.dumps(runner.run(node(Path(path), float(seconds), float(born)))))
         return

@@ -12,6 +12,7 @@ import asyncio
 import gc
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import uvloop
 
+from everbell.bootstrap import SWITCH_S
 from everbell.config.schema import Engine, Settings
 from everbell.domain.job import CommandAction, Definition, compile_schedule
 from everbell.domain.records import Project
@@ -168,6 +170,7 @@ def main() -> None:
     given = parser.parse_args()
     sizes = [1000] if given.quick else [1000, 10_000]
     rates = [200] if given.quick else [200, 2000]
+    sys.setswitchinterval(SWITCH_S)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         found = {
             "storm": [runner.run(storm(size)) for size in sizes],
