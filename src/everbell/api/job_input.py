@@ -126,12 +126,12 @@ def _retry(given: RetryIn | None) -> Retry | None:
     )
 
 
-def show_misfire(stored: Misfire) -> MisfireIn:
+def _show_misfire(stored: Misfire) -> MisfireIn:
     """Return a misfire policy under its outside names."""
     return MisfireIn(policy=stored.policy, window=stored.window_s, max_catch_up=stored.max_catch_up)
 
 
-def show_retry(stored: Retry | None) -> RetryIn | None:
+def _show_retry(stored: Retry | None) -> RetryIn | None:
     """Return a retry policy under its outside names."""
     if stored is None:
         return None
@@ -145,45 +145,44 @@ def show_retry(stored: Retry | None) -> RetryIn | None:
     )
 
 
-def show_then(stored: tuple[Then, ...]) -> tuple[ThenIn, ...]:
-    """Return followers under their outside names."""
-    return tuple(ThenIn(job=one.job, on=one.on, delay=one.delay_s) for one in stored)
+def in_outside_names(job: Job) -> dict[str, Any]:
+    """Return all that may be said about a job, as it is stored, under the names of ``JobIn``."""
+    it = job.definition
+    return {
+        "name": it.name,
+        "action": it.action,
+        "description": it.description,
+        "schedule": it.schedule,
+        "override": it.override,
+        "exclude": it.exclude,
+        "timezone": it.timezone,
+        "start_at": iso(it.start_us),
+        "end_at": iso(it.end_us),
+        "anchor_at": iso(it.anchor_us),
+        "repeat": it.repeat,
+        "jitter": it.jitter_s,
+        "dst": it.dst,
+        "week_start": it.week_start,
+        "misfire": _show_misfire(it.misfire),
+        "overlap": it.overlap,
+        "max_running": it.max_running,
+        "retry": _show_retry(it.retry),
+        "timeout": it.timeout_s,
+        "on_failure": it.on_failure,
+        "delivery": it.delivery,
+        "data": it.data,
+        "check": it.check,
+        "then": tuple(ThenIn(job=one.job, on=one.on, delay=one.delay_s) for one in it.then),
+        "limits": it.limits,
+        "tags": it.tags,
+        "owner": it.owner,
+        "enabled": job.enabled,
+    }
 
 
 def _as_input(job: Job) -> dict[str, Any]:
     """Return a stored job as the body that would make it."""
-    it = job.definition
-    body = JobIn(
-        name=it.name,
-        action=it.action,
-        description=it.description,
-        schedule=it.schedule,
-        override=it.override,
-        exclude=it.exclude,
-        timezone=it.timezone,
-        start_at=iso(it.start_us),
-        end_at=iso(it.end_us),
-        anchor_at=iso(it.anchor_us),
-        repeat=it.repeat,
-        jitter=it.jitter_s,
-        dst=it.dst,
-        week_start=it.week_start,
-        misfire=show_misfire(it.misfire),
-        overlap=it.overlap,
-        max_running=it.max_running,
-        retry=show_retry(it.retry),
-        timeout=it.timeout_s,
-        on_failure=it.on_failure,
-        delivery=it.delivery,
-        data=it.data,
-        check=it.check,
-        then=show_then(it.then),
-        limits=it.limits,
-        tags=it.tags,
-        owner=it.owner,
-        enabled=job.enabled,
-    )
-    built: dict[str, Any] = msgspec.to_builtins(body)
+    built: dict[str, Any] = msgspec.to_builtins(JobIn(**in_outside_names(job)))
     return built
 
 
