@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 
 from everbell.domain.job import US, Job
 from everbell.domain.settle import Defaults, recover
@@ -45,7 +44,6 @@ class Recovery(Service):
         self._defaults = defaults
         self._period_s = period_s
         self.recovered: Callable[[], None] = lambda: None
-        self.followers = partial(followers, store)
         self.may_judge: Callable[[], bool] = lambda: True
 
     async def step(self) -> float:
@@ -67,7 +65,7 @@ class Recovery(Service):
                 state, reason = recover(run, known, self._defaults)
                 then: tuple[NewRun, ...] = ()
                 if state == "lost" and job is not None and known is not None and known.then:
-                    then = await self.followers(run, job, state, now)
+                    then = await followers(self._store, run, job, state, now)
                 verdicts.append(Verdict(run=run, state=state, reason=reason, then=then))
             count = await self._store.recover(verdicts, now)
             log.warning("took care of %d runs that dead nodes left", count)
