@@ -25,12 +25,14 @@ LEFT_BEHIND_MAX = 1_000_000
 class Limits(Record, frozen=True):
     """How far ahead slots are claimed, and how late they may be before misfire policy decides.
 
-    ``ranges`` False = a row for each slot: the store has rows inside of a range.
+    ``ranges`` False = a row for each slot: the store has rows inside of a range. ``hand_on``: the
+    node runs nothing itself; its slots are queued at their instant, for nodes that do.
     """
 
     look_ahead_us: int
     grace_us: int
     ranges: bool = True
+    hand_on: bool = False
 
 
 class Plan(NamedTuple):
@@ -68,7 +70,7 @@ def plan(
             return _drop_backlog(due, definition.misfire, slots, (now_us, limits.ranges), schedule)
         slots = held
     fires, marks = _choose(due, definition.misfire, slots, now_us, limits)
-    return _Overlap(due, definition, now_us).settle(slots, fires, marks, schedule)
+    return _Overlap(due, definition, now_us, limits).settle(slots, fires, marks, schedule)
 
 
 def _slots(cursor_us: int, schedule: Schedule, until_us: int) -> list[int]:
@@ -185,11 +187,12 @@ def _decision(
 class _Overlap:
     """Applies the overlap policy to slots in order; one use per plan."""
 
-    def __init__(self, due: DueJob, definition: Definition, now_us: int) -> None:
+    def __init__(self, due: DueJob, definition: Definition, now_us: int, limits: Limits) -> None:
         self.due = due
         self.policy = definition.overlap
         self.limit = None if definition.overlap == "allow" else max(definition.max_running, 1)
         self.shares = bool(definition.limits)
+        self.through_queue = self.shares or limits.hand_on
         self.now_us = now_us
         self.active = due.active
         self.queued = due.queued
@@ -216,7 +219,7 @@ class _Overlap:
         """Decide one slot; False = it must wait for its time."""
         behind_queue = self.queued > 0 and self.policy in {"queue", "replace"}
         room = self.limit is None or self.active < self.limit
-        if not behind_queue and room and not self.shares:
+        if not behind_queue and room and not self.through_queue:
             due_us = max(fire.slot_us, 0)
             self.claims.append(
                 Claim(
@@ -235,7 +238,7 @@ class _Overlap:
         elif self.queued >= QUEUE_MAX:
             self._mark(fire, "skipped", "queue_full")
         else:
-            waits = "limit"
+            waits = "limit" if self.shares else "worker"
             if behind_queue or not room:
                 self.replace = self.replace or self.policy == "replace"
                 waits = "queue" if room else "overlap"
@@ -244,10 +247,10 @@ class _Overlap:
         return True
 
     def _is_overlap(self, fire: _Fire) -> bool:
-        """Whether ``skip`` drops the slot. Runs that share a limit wait in the queue, not ahead."""
+        """Whether ``skip`` drops the slot. Runs that go through the queue do not wait ahead."""
         if self.policy != "skip" or fire.trigger != "schedule":
             return False
-        return not self.shares or self.active + self.queued >= (self.limit or 0)
+        return not self.through_queue or self.active + self.queued >= (self.limit or 0)
 
     def _mark(self, fire: _Fire, state: Literal["skipped", "queued"], reason: str) -> None:
         self.marks.append(

@@ -31,9 +31,9 @@ FINAL: frozenset[str] = frozenset(
     {"succeeded", "failed", "timed_out", "cancelled", "skipped", "missed", "lost"}
 )
 
-WAITS: frozenset[str] = frozenset({"limit", "overlap", "queue"})
+WAITS: frozenset[str] = frozenset({"limit", "overlap", "queue", "worker"})
 """Why a planned run is ``queued``: for a place under a shared limit, for the end of an earlier run,
-behind others that wait. The reason goes when the run is taken."""
+behind others that wait, for a node that works. The reason goes when the run is taken."""
 PLANNED: frozenset[str] = frozenset({"schedule", "catch_up"})
 
 TRANSITIONS: dict[str, frozenset[str]] = {

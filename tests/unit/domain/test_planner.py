@@ -175,6 +175,35 @@ def test_overlap_skips_what_shares_a_limit_only_beside_a_run_of_its_own():
     assert marks(decide(0, job, queued=1)) == [(0, "skipped", "overlap")]
 
 
+def hand_on(now_s: float, job: Definition | None = None, **of_due) -> Plan:
+    limits = replace(LIMITS, hand_on=True)
+    return plan(due(**of_due), job or definition(), EVERY_S, T0 + round(now_s * US), limits)
+
+
+def test_a_node_that_runs_nothing_queues_slots_at_their_instant():
+    early, made = hand_on(-0.1), hand_on(0)
+    assert (early.decision, early.wait_until_us) == (None, T0)
+    assert claims(made) == []
+    assert marks(made) == [(0, "queued", "worker")]
+    assert made.decision.next_slot_us == T0 + US
+
+
+@pytest.mark.parametrize(
+    ("job", "counts", "expected"),
+    [
+        ({}, {"active": 1}, ("skipped", "overlap")),
+        ({}, {"queued": 1}, ("skipped", "overlap")),
+        ({"max_running": 2}, {"active": 1}, ("queued", "worker")),
+        ({"max_running": 2}, {"active": 1, "queued": 1}, ("skipped", "overlap")),
+        ({"overlap": "allow"}, {"active": 9, "queued": 9}, ("queued", "worker")),
+        ({"overlap": "queue"}, {"active": 1}, ("queued", "overlap")),
+        ({"limits": ("db",)}, {}, ("queued", "limit")),
+    ],
+)
+def test_overlap_holds_also_for_what_is_handed_on(job, counts, expected):
+    assert marks(hand_on(0, definition(**job), **counts)) == [(0, *expected)]
+
+
 def test_overlap_allow_never_waits():
     assert claims(decide(0, definition(overlap="allow"), active=99)) == [0]
 
