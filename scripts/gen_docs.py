@@ -60,6 +60,15 @@ def config_page() -> str:
     )
     cluster = ", ".join(f"`{key}`" for key in aliases.CLUSTER_KEYS)
     parts.append(f"These are recognised, and have no effect on one node: {cluster}.\n")
+    named = [[f"`{name}`", f"`{key}`"] for name, key in aliases.TOP_LEVEL.items()]
+    parts.append(
+        "## Names of djinn-scheduler\n\n`database.*`, `redis.*` and `crypto.salt` above are its"
+        " names too. These stand at the top of the file.\n\n" + table(["key", "is our"], named)
+    )
+    without = [[f"`{name}`", why] for name, why in aliases.WITHOUT_EFFECT.items()]
+    parts.append(
+        "These are recognised, and have no effect.\n\n" + table(["key", "because"], without)
+    )
     return "\n".join(parts)
 
 

@@ -9,8 +9,7 @@ import click
 
 from everbell.cli.base import Group, State, UsageError, say, state
 from everbell.cli.output import print_answer, print_json
-from everbell.config.fields import all_fields, json_schema
-from everbell.config.loader import without_password
+from everbell.config.fields import all_fields, json_schema, shown_value
 from everbell.config.template import toml_value, write_config
 from everbell.domain.errors import ConfigError
 
@@ -101,9 +100,7 @@ def show(assignments: tuple[str, ...], *, origin: bool) -> None:
     loaded = at.load()
     rows = []
     for name, field in all_fields().items():
-        value = field.of(loaded.settings)
-        if name == "database.url":
-            value = without_password(value)
+        value = shown_value(name, field.of(loaded.settings))
         rows.append({"name": name, "value": value, "origin": loaded.origins[name]})
     if at.form == "table":
         for row in rows:

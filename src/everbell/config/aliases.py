@@ -18,6 +18,15 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "HTTPExecutorPayloadMaxSizeMb": ("callbacks.payload_max_mb",),
 }
 
+TOP_LEVEL: dict[str, str] = {"drivers": "queues.drivers", "batch_size": "engine.batch_size"}
+"""Names of djinn-scheduler that stand outside of any section, and our names of them."""
+
+WITHOUT_EFFECT: dict[str, str] = {
+    "interval": "slots start at their instant, not once in an interval",
+    "pidfile": "what starts the node keeps its number: systemd, or dist/everbell.init",
+}
+"""Names of djinn-scheduler that are understood and mean nothing here, and why."""
+
 CLUSTER_KEYS: tuple[str, ...] = (
     "Bootstrap",
     "RaftAddress",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -64,6 +65,22 @@ def _fields_of(section: str, kind: Any, inside: str = "") -> Iterator[Field]:
         yield Field(section, key, hint, hint.__origin__, default, doc)
 
 
+SECRET = frozenset({"database.password", "redis.password", "crypto.salt"})
+"""Settings that are never shown; those that hold an address are shown without its password."""
+
+
+def shown_value(name: str, value: Any) -> Any:
+    """Return a setting's value for people: secrets hidden."""
+    if name in SECRET:
+        return "***" if value else ""
+    return without_password(value) if name in {"database.url", "redis.addr"} else value
+
+
+def without_password(url: str) -> str:
+    """Return an address to be shown to people."""
+    return re.sub(r"^(\w+://[^/@:]*:).*(@)", r"\1***\2", url)
+
+
 @cache
 def section_docs() -> dict[str, str]:
     """Return every section with its meaning."""
@@ -78,6 +95,9 @@ def expectation(field: Field) -> str:
         noun = "a whole number" if field.base is int else "a number"
         return f"{noun}{_bounds(field)}"
     if get_origin(field.base) is tuple:
+        item = get_args(field.base)[0]
+        if get_origin(item) is Literal:
+            return "a list of " + ", ".join(str(one) for one in get_args(item))
         return "a list of texts"
     if get_origin(field.base) is dict:
         return "a table of texts"
@@ -114,6 +134,8 @@ def read_value(field: Field, value: Any, *, text: bool) -> Any:
     raw = _from_text(field, value) if text and isinstance(value, str) else value
     if get_origin(field.base) is Literal and isinstance(raw, str):
         raw = _any_case(get_args(field.base), raw)
+    elif get_origin(field.base) is tuple and isinstance(raw, list):
+        raw = [_any_case(_allowed(field), one) if isinstance(one, str) else one for one in raw]
     try:
         result = msgspec.convert(raw, field.type, strict=not text)
     except (msgspec.ValidationError, OverflowError):
@@ -124,6 +146,9 @@ def read_value(field: Field, value: Any, *, text: bool) -> Any:
 
 
 def _wrong(field: Field, value: Any) -> ConfigError:
+    if field.name in SECRET:
+        message = f"`{field.name}` must be {expectation(field)}"
+        return ConfigError(message, hint="write it in quotes")
     shown = repr(value) if not isinstance(value, str) else f"`{value[:80]}`"
     message = f"`{field.name}` must be {expectation(field)}, not {shown[:100]}"
     quoted = field.base is str and not isinstance(value, (dict, list))
@@ -131,6 +156,11 @@ def _wrong(field: Field, value: Any) -> ConfigError:
     if isinstance(value, str) and value.isdigit() and field.base in {int, float}:
         hint = f"write it without quotes: {value}" if len(value) < 10 else field.doc
     return ConfigError(message, hint=hint)
+
+
+def _allowed(field: Field) -> tuple[str, ...]:
+    item = get_args(field.base)[0]
+    return get_args(item) if get_origin(item) is Literal else ()
 
 
 def _any_case(allowed: tuple[str, ...], value: str) -> str:

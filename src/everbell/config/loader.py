@@ -10,11 +10,20 @@ from typing import Any, get_type_hints
 
 import msgspec
 
-from everbell.config.aliases import ALIASES, ENV_PREFIX, canonical, cluster_note, translate
-from everbell.config.fields import all_fields, read_value, section_docs
+from everbell.config.aliases import (
+    ALIASES,
+    ENV_PREFIX,
+    TOP_LEVEL,
+    WITHOUT_EFFECT,
+    canonical,
+    cluster_note,
+    translate,
+)
+from everbell.config.collected import Collector
+from everbell.config.fields import all_fields, section_docs, without_password
 from everbell.config.files import DEFAULT_NAMES, Document, find_file, read_document
-from everbell.config.schema import Database, Settings
-from everbell.domain.errors import ConfigError, FieldProblem
+from everbell.config.schema import Settings
+from everbell.config.together import check_together, compose_database
 from everbell.domain.job import Record
 
 RESERVED_ENV = frozenset(
@@ -36,6 +45,8 @@ RESERVED_ENV = frozenset(
     }
 )
 """Variables of the command line, of the secrets and of what a run is told: no settings."""
+
+__all__ = ["Loaded", "load_settings", "without_password"]
 
 # A Kubernetes service named "everbell" brings these into every container beside it.
 _SERVICE_LINKS = re.compile(r"^EVERBELL(_\w+)?_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)$")
@@ -62,39 +73,6 @@ class Loaded(Record, frozen=True):
     path: str | None = None
 
 
-class _Collector:
-    """Values by setting, with the problems met on the way."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.origins: dict[str, str] = {}
-        self.notes: list[str] = []
-        self.problems: list[FieldProblem] = []
-
-    def problem(self, name: str, message: str, hint: str = "") -> None:
-        pointer = "/" + name.replace(".", "/")
-        self.problems.append(FieldProblem(pointer, message, hint=hint, code="invalid_config"))
-
-    def put(
-        self, name: str, value: Any, origin: str, *, text: bool, spelled: str | None = None
-    ) -> None:
-        """Take a value, or note what is wrong, under the name that it was given by."""
-        try:
-            self.values[name] = read_value(all_fields()[name], value, text=text)
-        except ConfigError as error:
-            message = f"{origin}: {error.message.replace(f'`{name}`', f'`{spelled or name}`')}"
-            if not any(problem.message == message for problem in self.problems):
-                self.problem(name, message, error.hint)
-        else:
-            self.origins[name] = origin
-
-    def raise_problems(self) -> None:
-        if not self.problems:
-            return
-        first = self.problems[0]
-        raise ConfigError(first.message, hint=first.hint, problems=tuple(self.problems))
-
-
 def load_settings(
     path: Path | None,
     env: Mapping[str, str],
@@ -110,7 +88,7 @@ def load_settings(
     home = (cwd or Path.cwd()).absolute()
     chosen = path or (Path(env["EVERBELL_CONFIG"]) if env.get("EVERBELL_CONFIG") else None)
     file = home / chosen if chosen is not None else find_file(home)
-    into = _Collector()
+    into = Collector()
     if file is not None:
         _take_file(into, read_document(file))
         if chosen is None:
@@ -118,8 +96,10 @@ def load_settings(
     _take_env(into, env)
     _take_overrides(into, overrides or {})
     into.raise_problems()
+    compose_database(into)
+    into.raise_problems()
     settings = _build(into)
-    _check_together(into, settings)
+    check_together(into, settings)
     into.raise_problems()
     return Loaded(
         settings=settings,
@@ -130,7 +110,7 @@ def load_settings(
     )
 
 
-def _note_shadowed(into: _Collector, chosen: Path) -> None:
+def _note_shadowed(into: Collector, chosen: Path) -> None:
     into.notes.extend(
         f"{name} is not read: {chosen.name} comes first"
         for name in DEFAULT_NAMES
@@ -141,11 +121,15 @@ def _note_shadowed(into: _Collector, chosen: Path) -> None:
 # --- file ----------------------------------------------------------------------------------------
 
 
-def _take_file(into: _Collector, document: Document) -> None:
+def _take_file(into: Collector, document: Document) -> None:
     given: dict[str, str] = {}
     for key, value in document.tree.items():
         if key in section_docs():
             _take_section(into, document, key, value, given)
+        elif key in TOP_LEVEL:
+            _put_once(into, TOP_LEVEL[key], value, (key, document.where(key)), given)
+        elif key in WITHOUT_EFFECT:
+            into.notes.append(f"{document.where(key)}: `{key}` is ignored: {WITHOUT_EFFECT[key]}")
         elif (name := canonical(key)) is not None:
             _take_alias(into, document, (key, name), value, given)
         else:
@@ -154,7 +138,7 @@ def _take_file(into: _Collector, document: Document) -> None:
 
 
 def _take_section(
-    into: _Collector, document: Document, section: str, tree: Any, given: dict[str, str]
+    into: Collector, document: Document, section: str, tree: Any, given: dict[str, str]
 ) -> None:
     if tree is None:
         return
@@ -181,7 +165,7 @@ def _has_inside(name: str) -> bool:
 
 
 def _take_inner(
-    into: _Collector,
+    into: Collector,
     document: Document,
     path: tuple[str, str, str],
     value: Any,
@@ -196,7 +180,7 @@ def _take_inner(
 
 
 def _take_alias(
-    into: _Collector,
+    into: Collector,
     document: Document,
     spelling: tuple[str, str],
     value: Any,
@@ -214,7 +198,7 @@ def _take_alias(
 
 
 def _put_once(
-    into: _Collector, name: str, value: Any, source: tuple[str, str], given: dict[str, str]
+    into: Collector, name: str, value: Any, source: tuple[str, str], given: dict[str, str]
 ) -> None:
     key, where = source
     if (other := given.get(name)) is not None:
@@ -222,13 +206,13 @@ def _put_once(
         into.problem(name, message, "keep one of the two")
         return
     given[name] = key
-    into.put(name, value, where, text=False, spelled=key if key in ALIASES else name)
+    into.put(name, value, where, text=False, spelled=key)
 
 
 # --- environment and flags -----------------------------------------------------------------------
 
 
-def _take_env(into: _Collector, env: Mapping[str, str]) -> None:
+def _take_env(into: Collector, env: Mapping[str, str]) -> None:
     by_env = {field.env: field.name for field in all_fields().values()}
     for variable in sorted(env):
         if variable.upper().startswith(ENV_PREFIX):
@@ -243,7 +227,7 @@ def _take_env(into: _Collector, env: Mapping[str, str]) -> None:
             into.problem(variable, f"environment: `{variable}` is no setting", near)
 
 
-def _take_scheduler0_env(into: _Collector, variable: str, value: str) -> None:
+def _take_scheduler0_env(into: Collector, variable: str, value: str) -> None:
     name = canonical(variable[len(ENV_PREFIX) :].replace("_", ""))
     if name is None:
         return
@@ -255,7 +239,7 @@ def _take_scheduler0_env(into: _Collector, variable: str, value: str) -> None:
         into.put(target, given, f"env {variable}", text=True, spelled=name)
 
 
-def _take_overrides(into: _Collector, overrides: Mapping[str, Any]) -> None:
+def _take_overrides(into: Collector, overrides: Mapping[str, Any]) -> None:
     for name, value in overrides.items():
         if name in all_fields():
             into.put(name, value, "flag", text=True)
@@ -267,7 +251,7 @@ def _take_overrides(into: _Collector, overrides: Mapping[str, Any]) -> None:
 # --- together ------------------------------------------------------------------------------------
 
 
-def _build(into: _Collector) -> Settings:
+def _build(into: Collector) -> Settings:
     sections: dict[str, Any] = {}
     for section, kind in get_type_hints(Settings).items():
         prefix = section + "."
@@ -280,58 +264,16 @@ def _build(into: _Collector) -> Settings:
     return Settings(**sections)
 
 
-def _check_together(into: _Collector, settings: Settings) -> None:
-    node = settings.node
-    if node.lease <= node.heartbeat:
-        where = into.origins.get("node.lease") or into.origins.get("node.heartbeat", "default")
-        message = f"{where}: `node.lease` ({node.lease:g}) must be longer than `node.heartbeat`"
-        hint = f"three heartbeats are usual: {3 * node.heartbeat:g}"
-        into.problem("node.lease", message, hint)
-    _check_database(into, settings.database)
-    for text in settings.callbacks.allow:
-        if not _is_network(text):
-            where = into.origins.get("callbacks.allow", "default")
-            message = f"{where}: `callbacks.allow` has `{text}`, which is no network"
-            into.problem("callbacks.allow", message, "write 10.0.0.0/8 or a single address")
-
-
-def _check_database(into: _Collector, database: Database) -> None:
-    url, tls = database.url, database.tls
-    where = into.origins.get("database.url", "default")
-    if not re.match(r"^(sqlite:///.|postgres(ql)?://|memory:)", url):
-        message = f"{where}: `database.url` can't be `{without_password(url)}`"
-        hint = "write sqlite:///FILE, postgresql://USER:PASSWORD@HOST:PORT/DATABASE or memory:"
-        into.problem("database.url", message, hint)
-    given = {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
-    missing = [f"database.tls.{name}" for name, value in given.items() if not value]
-    if 0 < len(missing) < len(given):
-        message = f"TLS is half configured: {' and '.join(f'`{name}`' for name in missing)} missing"
-        into.problem(missing[0], message, "set all of database.tls.ca, cert and key, or none")
-    elif not missing and not url.startswith("postgres"):
-        message = f"{where}: `database.tls` is for postgresql://, not `{url.partition(':')[0]}:`"
-        into.problem("database.tls.ca", message, "remove database.tls, or change database.url")
-
-
-def without_password(url: str) -> str:
-    """Return an address to be shown to people."""
-    return re.sub(r"^(\w+://[^/@:]*:).*(@)", r"\1***\2", url)
-
-
-def _is_network(text: str) -> bool:
-    import ipaddress  # most configurations list none
-
-    try:
-        ipaddress.ip_network(text.strip(), strict=False)
-    except ValueError:
-        return False
-    return True
-
-
 # --- suggestions ---------------------------------------------------------------------------------
 
 
 def _suggest_top(key: str) -> str:
-    names = [*section_docs(), *ALIASES, *(field.name for field in all_fields().values())]
+    names = [
+        *section_docs(),
+        *ALIASES,
+        *TOP_LEVEL,
+        *(field.name for field in all_fields().values()),
+    ]
     matches = [field.name for field in all_fields().values() if field.key == key]
     if matches:
         return f"did you mean `{matches[0]}`? Settings stand in sections"

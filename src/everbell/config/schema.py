@@ -11,6 +11,7 @@ from everbell.domain.job import Record
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
+Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 NotNegative = Annotated[float, Meta(ge=0, le=1_000_000_000)]
 Seconds = Annotated[float, Meta(gt=0, le=1_000_000_000)]
 
@@ -53,6 +54,12 @@ class Database(Record, frozen=True):
             " `postgresql://USER:PASSWORD@HOST:PORT/DATABASE` or `memory:`."
         ),
     ] = "sqlite:///everbell.db"
+    addr: Annotated[
+        str, doc("PostgreSQL by parts: HOST:PORT or a socket's directory; they make `url`.")
+    ] = ""
+    name: Annotated[str, doc("PostgreSQL by parts: the database.")] = ""
+    username: Annotated[str, doc("PostgreSQL by parts: the role.")] = ""
+    password: Annotated[str, doc("PostgreSQL by parts: the password of the role.")] = ""
     connections: Annotated[Positive, doc("PostgreSQL: connections of this node.")] = 8
     tls: DatabaseTls = DatabaseTls()
     synchronous: Annotated[
@@ -74,6 +81,77 @@ class NodeSettings(Record, frozen=True):
     max_cpu: Annotated[
         NotNegative, doc("Percent of the machine; above it the node takes no new work. 0 = none.")
     ] = 0
+    roles: Annotated[
+        tuple[Literal["scheduler", "worker", "api"], ...],
+        Meta(min_length=1),
+        doc("What this node does: decides slots, does runs, answers the API."),
+    ] = ("scheduler", "worker", "api")
+    max_clock_offset: Annotated[
+        Seconds, doc("Seconds between this node's clock and the database's that are told.")
+    ] = 0.1
+
+
+class RedisTls(Record, frozen=True):
+    """Files, relative to the configuration file; ``ca`` alone, or with ``cert`` and ``key``."""
+
+    ca: Annotated[str, doc("Redis: PEM file of whom to trust; verifies server and name.")] = ""
+    cert: Annotated[str, doc("Redis: PEM file of the certificate that we show.")] = ""
+    key: Annotated[str, doc("Redis: PEM file of the key of that certificate.")] = ""
+
+
+RedisName = Annotated[str, Meta(min_length=1, max_length=512)]
+
+
+class Redis(Record, frozen=True):
+    """Queues, wake-ups and the registry of nodes; nothing that would be missed if it is lost."""
+
+    addr: Annotated[
+        str,
+        doc("HOST:PORT, `redis://`, `rediss://` (TLS) or the path of a socket; empty = no Redis."),
+    ] = ""
+    username: Annotated[str, doc("User of Redis; empty = the default user.")] = ""
+    password: Annotated[str, doc("Password of that user.")] = ""
+    db: Annotated[int, Meta(ge=0, le=65535), doc("Number of the database in Redis.")] = 0
+    tls: RedisTls = RedisTls()
+    timeout: Annotated[Seconds, doc("Seconds for connecting and for one command.")] = 2.0
+    process_store: Annotated[
+        RedisName, doc("Key of the set of live nodes; one hash each under KEY:NAME.")
+    ] = "everbell:processes"
+    job_store: Annotated[RedisName, doc("Key of the stream of runs that wait for a worker.")] = (
+        "everbell:jobs"
+    )
+    job_processed: Annotated[
+        RedisName, doc("Consumer group on that stream: taken, not yet ended.")
+    ] = "everbell:processed"
+    channel: Annotated[RedisName, doc("Channel of wake-ups between nodes.")] = "everbell:channel"
+    sweep: Annotated[
+        Seconds, doc("Seconds between looks into the store for runs that were never offered.")
+    ] = 2.0
+
+
+class Queues(Record, frozen=True):
+    """Queues that `queue` actions may write to."""
+
+    drivers: Annotated[
+        tuple[str, ...], doc("Drivers that jobs may name; each has a queue of its own.")
+    ] = ()
+    key: Annotated[RedisName, doc("Key of a driver's queue; `{driver}` stands for its name.")] = (
+        "builds_{driver}"
+    )
+    kind: Annotated[
+        Literal["stream", "list"], doc("Redis type of a queue; `list` is read with BRPOP.")
+    ] = "stream"
+    max_length: Annotated[
+        Count, doc("Messages in a queue above which runs fail instead of adding; 0 = no limit.")
+    ] = 1_000_000
+
+
+class Crypto(Record, frozen=True):
+    """What names are made with."""
+
+    salt: Annotated[
+        str, doc("Makes the names of artifacts from runs; the same on all components.")
+    ] = ""
 
 
 class Engine(Record, frozen=True):
@@ -225,6 +303,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     server: Server = Server()
     database: Database = Database()
+    redis: Redis = Redis()
+    queues: Queues = Queues()
+    crypto: Crypto = Crypto()
     node: NodeSettings = NodeSettings()
     engine: Engine = Engine()
     execution: Execution = Execution()
