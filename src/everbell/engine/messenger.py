@@ -1,0 +1,94 @@
+"""What nodes tell one another, and take from one another; losing any of it costs only time."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from everbell.domain.run import RunKey
+from everbell.engine.service import Service
+from everbell.ports.clock import Clock
+from everbell.ports.queue import ReadyQueue
+from everbell.ports.wakeups import WakeUps
+
+GATHER_S = 0.02
+"""Rings that follow one another so closely become one."""
+IDLE_S = 3600.0
+OFFERS_MAX = 20_000
+"""Keys that wait to be offered; workers find the others in the store."""
+TAKE_S = 1.0
+FULL_S = 0.05
+"""Pause while the node's own queue is full; a run that ends cuts it short."""
+AWAY_S = 0.5
+
+
+class Messenger(Service):
+    """Offers handed-on runs to workers, and wakes other nodes after a change."""
+
+    name = "messenger"
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_failure: Callable[[str, BaseException], None],
+        queue: ReadyQueue | None,
+        wakeups: WakeUps | None,
+    ) -> None:
+        super().__init__(clock, on_failure)
+        self._queue = queue
+        self._wakeups = wakeups
+        self._keys: list[RunKey] = []
+        self._ring = False
+
+    def hand_on(self, keys: Iterable[RunKey]) -> None:
+        """Offer queued runs to whoever works. Without a queue others are woken to look."""
+        if self._queue is None:
+            self.ring()
+            return
+        self._keys.extend(keys)
+        del self._keys[OFFERS_MAX:]
+        self.wake()
+
+    def ring(self) -> None:
+        """Wake the other nodes."""
+        if self._wakeups is not None:
+            self._ring = True
+            self.wake()
+
+    async def step(self) -> float:
+        """Tell what there is to tell."""
+        keys, self._keys = self._keys, []
+        if keys and self._queue is not None:
+            await self._queue.offer(keys)
+            # Workers that hear of no offers look into the store.
+            self._ring = self._ring or not self._queue.healthy
+        if self._ring and self._wakeups is not None:
+            self._ring = False
+            await self._wakeups.ring()
+            await self.clock.sleep(GATHER_S)
+        return 0.0 if self._keys or self._ring else IDLE_S
+
+
+class Intake(Service):
+    """Takes offers while there is room, claims their runs in the store, and says so."""
+
+    name = "intake"
+
+    def __init__(
+        self, clock: Clock, on_failure: Callable[[str, BaseException], None], queue: ReadyQueue
+    ) -> None:
+        super().__init__(clock, on_failure)
+        self._queue = queue
+        self.room: Callable[[], int] = lambda: 0
+        self.claim: Callable[[Sequence[RunKey]], Awaitable[object]]
+
+    async def step(self) -> float:
+        """Take once."""
+        room = self.room()
+        if room <= 0:
+            return FULL_S
+        offers = await self._queue.take(room, TAKE_S)
+        if offers:
+            # Not done before the claim: what a dying node took is offered to another one.
+            await self.claim([key for offer in offers for key in offer.keys])
+            await self._queue.done(offers)
+        return 0.0 if self._queue.healthy else AWAY_S
