@@ -74,7 +74,10 @@ class Hold(Record, frozen=True):
 class Node(Record, frozen=True):
     """A process of the cluster. ``id`` is new at every start; ``name`` stays.
 
-    ``reason``: why it takes no new work (``throttled``), with the limit.
+    ``reason``: why it takes no new work (``throttled``), with the limit. ``drained``: why an
+    operator drained the nodes of its name ("" = not drained); the store joins it. Of its machine:
+    ``machine_cpu`` in percent of all ``cores``, memory in all and free. ``tzdata``: the version of
+    the time zone rules it plans by; ``schema``: the number of the schema it was made for.
     """
 
     id: str
@@ -93,3 +96,11 @@ class Node(Record, frozen=True):
     cpu_percent: float
     address: str = ""
     reason: str = ""
+    drained: str = ""
+    roles: tuple[str, ...] = ("scheduler", "worker", "api")
+    cores: int = 1
+    machine_cpu: float = 0.0
+    memory_total_bytes: int = 0
+    memory_free_bytes: int = 0
+    tzdata: str = ""
+    schema: int = 0

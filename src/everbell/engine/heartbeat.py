@@ -120,7 +120,7 @@ class Heartbeat(Service):
         rss, cpu = self._load.rss_bytes(), self._load.cpu_percent()
         self._judge(rss, cpu)
         before = self.clock.monotonic()
-        if await self._store.heartbeat(self._node(rss, cpu)):
+        if (await self._store.heartbeat(self._node(rss, cpu))).accepted:
             if not self.trusted():
                 # Nothing starts before the claims were looked at: much may have been withdrawn.
                 await self.verify()

@@ -17,9 +17,10 @@ from typing import Literal, Protocol
 
 from everbell.domain.decision import Claim, Decision, DueJob, LeftBehind, Mark
 from everbell.domain.job import Definition, Job, JobVersion, Record
-from everbell.domain.records import Credential, Hold, Limit, Node, Project
+from everbell.domain.records import Credential, Hold, Limit, Project
 from everbell.domain.run import Attempt, Run, RunKey, State, Trigger
 from everbell.ports.audit import AuditStore
+from everbell.ports.cluster import Assignment, ClusterStore, Pulse, Share
 
 __all__ = [  # noqa: RUF022  (grouped by port)
     "Claim",
@@ -40,6 +41,9 @@ __all__ = [  # noqa: RUF022  (grouped by port)
     "Finished",
     "OutputChunk",
     "RunStore",
+    "Share",
+    "Pulse",
+    "Assignment",
     "ClusterStore",
     "Store",
 ]
@@ -326,15 +330,16 @@ class RunStore(Protocol):
 
     - One row per RunKey, ever: a second insert of a key does nothing.
     - ``due`` lists enabled, not parked, not quarantined, not held jobs whose cursor is at most
-      ``until_us``, by (cursor, id).
+      ``until_us``, by (cursor, id); with a ``share``, jobs of other shards only if their cursor
+      is at most ``until_us - behind_us``.
     - ``decide`` answers each decision by itself, in order; see Decision and Decided. Claimed runs
       carry attempt 1 and a token greater than any that the job had before.
     - ``take_queued`` claims up to ``limit`` queued runs with ``due_us <= now_us``, by (due, key),
       of jobs that are not held and have fewer active runs than their definition's ``max_running``
       (no bound for overlap ``allow``), and whose limits, shared with the active runs of other jobs,
-      have room; attempt stays, the token is new, the version becomes the
-      job's current one. The reason of a planned run that waited (``domain.run.WAITS``) goes. Of
-      disabled or parked jobs only manual runs and later attempts are taken.
+      have room; with ``keys`` only those of them. The attempt stays, the token is new, the version
+      becomes the job's current one. The reason of a planned run that waited (``domain.run.WAITS``)
+      goes. Of disabled or parked jobs only manual runs and later attempts are taken.
     - ``finish`` is guarded by (key, attempt, token): a superseded attempt is ``stale``. The same
       finish again is ``stored`` again. A claim withdrawn before its start that ran nevertheless
       is recorded (the ledger tells what happened) unless the slot was claimed anew. With
@@ -359,14 +364,14 @@ class RunStore(Protocol):
     - ``purge`` removes final runs (with output and attempts) whose slot is before ``before_us``,
       oldest first, and returns how many. Answers remembered before then are forgotten too.
     - ``next_due_us`` is the earliest instant at which ``due`` or ``take_queued`` may have
-      something; None if there is nothing.
+      something (of that share); None if there is nothing.
     """
 
-    async def due(self, until_us: int, limit: int) -> list[DueJob]:
+    async def due(self, until_us: int, limit: int, share: Share | None = None) -> list[DueJob]:
         """Return jobs to be decided."""
         ...
 
-    async def next_due_us(self) -> int | None:
+    async def next_due_us(self, share: Share | None = None) -> int | None:
         """Return when something is due next, or None."""
         ...
 
@@ -378,7 +383,9 @@ class RunStore(Protocol):
         """Store a queued run, or return the one that has the key. NotFoundError: no such job."""
         ...
 
-    async def take_queued(self, node: str, now_us: int, limit: int) -> list[Run]:
+    async def take_queued(
+        self, node: str, now_us: int, limit: int, keys: Sequence[RunKey] | None = None
+    ) -> list[Run]:
         """Claim queued runs."""
         ...
 
@@ -446,41 +453,6 @@ class RunStore(Protocol):
 
     async def purge(self, before_us: int, limit: int) -> int:
         """Forget old final runs."""
-        ...
-
-
-class ClusterStore(Protocol):
-    """The nodes.
-
-    - ``heartbeat`` stores the node; False = the node was declared dead, or left: it must drop all
-      it holds.
-    - ``list_nodes`` is ordered by (name, started). Nodes gone for a day are forgotten by ``prune``.
-    - ``change_counter`` is cheap and differs whenever another process may have written, or this
-      one called a verb that withdraws claims. It is read after all that was asked for before.
-    """
-
-    async def heartbeat(self, node: Node) -> bool:
-        """Store what the node is and until when its lease lasts."""
-        ...
-
-    async def leave(self, node_id: str, now_us: int) -> None:
-        """Say that the node stopped in good order."""
-        ...
-
-    async def declare_dead(self, now_us: int) -> list[str]:
-        """Mark nodes whose lease is over as dead; return the ids newly marked."""
-        ...
-
-    async def list_nodes(self) -> list[Node]:
-        """Return all nodes."""
-        ...
-
-    async def prune_nodes(self, before_us: int) -> int:
-        """Forget nodes that left or died before; how many."""
-        ...
-
-    async def change_counter(self) -> int:
-        """Return a number that tells whether claims must be looked at again."""
         ...
 
 

@@ -45,3 +45,7 @@ class TestAudit(contracts.AuditContract):
 
 class TestSharing(contracts.SharingContract):
     """``set_limit``, ``list_limits``, ``delete_limit``, and ``then``."""
+
+
+class TestPlacement(contracts.PlacementContract):
+    """See the contract."""

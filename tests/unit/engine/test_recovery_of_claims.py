@@ -14,6 +14,7 @@ from everbell.domain.run import RunKey
 from everbell.engine.firing import Firing
 from everbell.engine.heartbeat import Heartbeat, Identity, Thresholds, Watcher
 from everbell.engine.timers import Timers
+from everbell.ports.cluster import Pulse
 from everbell.testing.engine_bench import (
     BASE_US,
     Bench,
@@ -50,7 +51,7 @@ class ClaimStore(FakeStore):
 
     async def heartbeat(self, node):
         await self._maybe()
-        return self.alive
+        return Pulse(accepted=self.alive)
 
 
 def firing(bench: Bench) -> Firing:

@@ -25,6 +25,9 @@ NOTED = (
     "delete_limit",
     "enqueue",
     "request_cancel",
+    "drain",
+    "resume",
+    "remove_node",
 )
 """The verbs by which people change things."""
 
@@ -37,6 +40,8 @@ def noting(
     async def both(*args: Any, **named: Any) -> Any:
         known = {run.key: run for run in data.all_runs()}
         answer = await verb(*args, **named)
+        if answer is False:  # nothing changed
+            return answer
         key = getattr(answer, "key", None)
         if key is None or known.get(key) != answer:
             for one in targets_of(entry, answer):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec.structs import replace
 
 from everbell.domain.decision import Claim, Decision, DueJob
 from everbell.domain.job import Job
+from everbell.domain.placement import shard_of
 from everbell.domain.run import PLANNED, WAITS, Run, RunKey
-from everbell.ports.store import Decided, NewRun
+from everbell.ports.store import Decided, NewRun, Share
 from everbell.stores.memory.data import Data, missing
 from everbell.stores.memory.definitions import MemoryDefinitions
 from everbell.stores.memory.limits import has_room
@@ -18,9 +19,10 @@ from everbell.stores.memory.limits import has_room
 class MemoryClaims(MemoryDefinitions):
     """Implements the deciding half of RunStore; the obligations are written there."""
 
-    async def due(self, until_us: int, limit: int) -> list[DueJob]:
+    async def due(self, until_us: int, limit: int, share: Share | None = None) -> list[DueJob]:
         """See RunStore."""
         data = self._data
+        waits_us = _waiting(share)
         found = [
             DueJob(
                 id=job.id,
@@ -33,15 +35,18 @@ class MemoryClaims(MemoryDefinitions):
                 release_until_us=job.release_until_us,
             )
             for job in data.jobs.values()
-            if job.next_slot_us is not None and job.next_slot_us <= until_us and data.plannable(job)
+            if job.next_slot_us is not None
+            and job.next_slot_us + waits_us(job.id) <= until_us
+            and data.plannable(job)
         ]
         return sorted(found, key=lambda job: (job.next_slot_us, job.id))[:limit]
 
-    async def next_due_us(self) -> int | None:
+    async def next_due_us(self, share: Share | None = None) -> int | None:
         """See RunStore."""
         data = self._data
+        waits_us = _waiting(share)
         planned = [
-            job.next_slot_us
+            job.next_slot_us + waits_us(job.id)
             for job in data.jobs.values()
             if job.next_slot_us is not None and data.plannable(job)
         ]
@@ -68,10 +73,17 @@ class MemoryClaims(MemoryDefinitions):
             raise missing("job", run.key.job_id)
         return data.enqueue(run)
 
-    async def take_queued(self, node: str, now_us: int, limit: int) -> list[Run]:
+    async def take_queued(
+        self, node: str, now_us: int, limit: int, keys: Sequence[RunKey] | None = None
+    ) -> list[Run]:
         """See RunStore."""
         data = self._data
-        waiting = [pair for pair in self._takeable() if pair[0].due_us <= now_us]
+        only = None if keys is None else set(keys)
+        waiting = [
+            pair
+            for pair in self._takeable()
+            if pair[0].due_us <= now_us and (only is None or pair[0].key in only)
+        ]
         taken: list[Run] = []
         for run, job in sorted(waiting, key=lambda pair: (pair[0].due_us, pair[0].key)):
             bounded = job.definition.overlap != "allow"
@@ -93,6 +105,14 @@ class MemoryClaims(MemoryDefinitions):
             )
             taken.append(data.put(claimed))
         return taken
+
+
+def _waiting(share: Share | None) -> Callable[[int], int]:
+    """Return how much later (us) than its slot a job, by its id, counts as due."""
+    if share is None:
+        return lambda _: 0
+    own, behind_us = set(share.shards), share.behind_us
+    return lambda job_id: 0 if shard_of(job_id) in own else behind_us
 
 
 def _decide(data: Data, node: str, decision: Decision, now_us: int) -> Decided:

@@ -15,6 +15,7 @@ from everbell.domain.job import Definition, Job, JobVersion
 from everbell.domain.notice import may_withdraw
 from everbell.domain.records import Credential, Hold, Node, Project
 from everbell.domain.run import ACTIVE, FINAL, Attempt, Run, RunKey
+from everbell.ports.cluster import Assignment
 from everbell.ports.store import NewRun, OutputChunk
 
 T = TypeVar("T")
@@ -35,6 +36,9 @@ class Data:
         self.kept_attempts: dict[RunKey, dict[int, Attempt]] = {}
         self.output: dict[tuple[RunKey, int], dict[int, OutputChunk]] = {}
         self.nodes: dict[str, Node] = {}
+        self.drains: dict[str, str] = {}
+        self.assignment = Assignment()
+        self.loads: dict[int, float] = {}
         self.remembered: dict[tuple[str, str], tuple[bytes, int]] = {}
         self.named: dict[str, str] = {}
         self.audit: list[AuditEntry] = []

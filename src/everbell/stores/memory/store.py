@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from everbell.domain.audit import AuditEntry
-from everbell.domain.records import Node
 from everbell.domain.run import FINAL, Attempt, Run, RunKey
 from everbell.ports.store import OutputChunk, RunFilter
 from everbell.stores.memory import audit
+from everbell.stores.memory.cluster import MemoryCluster
 from everbell.stores.memory.ledger import MemoryLedger
 
 _BEGUN = frozenset({"running", "succeeded", "failed", "timed_out", "cancelled", "lost"})
 
 
-class MemoryStore(MemoryLedger):
+class MemoryStore(MemoryLedger, MemoryCluster):
     """Implements ``everbell.ports.store.Store`` in dictionaries; nothing outlives the process."""
 
     async def append_output(self, chunks: Sequence[OutputChunk]) -> None:
@@ -85,60 +85,6 @@ class MemoryStore(MemoryLedger):
             if at_us < before_us:
                 del data.remembered[which]
         return len(old)
-
-    async def heartbeat(self, node: Node) -> bool:
-        """See ClusterStore."""
-        known = self._data.nodes.get(node.id)
-        if known is not None and known.state in {"dead", "left"}:
-            return False
-        self._data.nodes[node.id] = node
-        return True
-
-    async def leave(self, node_id: str, now_us: int) -> None:
-        """See ClusterStore."""
-        node = self._data.nodes.get(node_id)
-        if node is not None:
-            self._data.nodes[node_id] = replace(
-                node,
-                state="left",
-                heartbeat_us=now_us,
-                lease_until_us=now_us,
-                running=0,
-                queued=0,
-            )
-
-    async def declare_dead(self, now_us: int) -> list[str]:
-        """See ClusterStore."""
-        nodes = self._data.nodes
-        over = sorted(
-            node.id
-            for node in nodes.values()
-            if node.lease_until_us < now_us and node.state not in {"dead", "left"}
-        )
-        for node_id in over:
-            nodes[node_id] = replace(nodes[node_id], state="dead")
-        return over
-
-    async def list_nodes(self) -> list[Node]:
-        """See ClusterStore."""
-        nodes = self._data.nodes.values()
-        return sorted(nodes, key=lambda node: (node.name, node.started_us, node.id))
-
-    async def prune_nodes(self, before_us: int) -> int:
-        """See ClusterStore."""
-        nodes = self._data.nodes
-        gone = [
-            node.id
-            for node in nodes.values()
-            if node.state in {"dead", "left"} and node.heartbeat_us < before_us
-        ]
-        for node_id in gone:
-            del nodes[node_id]
-        return len(gone)
-
-    async def change_counter(self) -> int:
-        """See ClusterStore: nobody else can write."""
-        return self._data.withdrawals
 
     def audited(self, entry: AuditEntry) -> MemoryStore:
         """See AuditStore."""

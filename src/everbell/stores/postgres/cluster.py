@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from everbell.domain.job import US
 from everbell.domain.records import Node
+from everbell.ports.cluster import Pulse
 from everbell.stores.postgres import rows
 from everbell.stores.postgres.session import Session, Sql
 
+MIN_PATIENCE_S = 0.5
 _NAMES = rows.NODE.split(", ")
 _BEAT = (
     f"INSERT INTO nodes ({rows.NODE})"
@@ -18,10 +21,10 @@ _BEAT = (
 )
 
 
-async def heartbeat(session: Session, node: Node) -> bool:
+async def heartbeat(session: Session, node: Node) -> Pulse:
     """See ClusterStore.heartbeat."""
     values: list[Any] = [getattr(node, name) for name in _NAMES]
-    return await session.once(_BEAT, *values) is not None
+    return Pulse(accepted=await session.once(_BEAT, *values) is not None)
 
 
 async def leave(sql: Sql, node_id: str, now_us: int) -> None:

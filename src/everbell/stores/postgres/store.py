@@ -23,6 +23,7 @@ from everbell.ports.store import (
     NewRun,
     OutputChunk,
     Page,
+    Pulse,
     Revoked,
     RunFilter,
     Verdict,
@@ -350,7 +351,7 @@ class PostgresStore:
 
     # --- cluster ---
 
-    async def heartbeat(self, node: Node) -> bool:
+    async def heartbeat(self, node: Node) -> Pulse:
         """See ClusterStore."""
         return await cluster.heartbeat(self._session, node)
 

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import apsw
+import msgspec
 
 from everbell.domain.decision import Claim, Decision, DueJob
 from everbell.domain.errors import NotFoundError
+from everbell.domain.placement import SHARDS
 from everbell.domain.run import PLANNED, WAITS, Run, RunKey
-from everbell.ports.store import Decided, NewRun
+from everbell.ports.store import Decided, NewRun, Share
 from everbell.stores.sqlite import limits, marks, rows
 
 _ACTIVE = "state IN ('claimed', 'running')"
@@ -21,8 +23,16 @@ _PLANNABLE = (
 _DUE = (
     f"SELECT id, version, project_id, next_slot_us, {_COUNT_ACTIVE},"
     " (SELECT count(*) FROM runs WHERE runs.job_id = jobs.id AND state = 'queued'),"
-    f" release_policy, release_until_us FROM jobs WHERE {_PLANNABLE} AND next_slot_us <= ?"
-    " ORDER BY next_slot_us, id LIMIT ?"
+    f" release_policy, release_until_us FROM jobs WHERE {_PLANNABLE} AND next_slot_us <= ?1{{}}"
+    " ORDER BY next_slot_us, id LIMIT ?2"
+)
+_OWN = f"substr({{}}, id % {SHARDS} + 1, 1) = x'01'"
+_DUE_SHARED = _DUE.format(f" AND (next_slot_us <= ?3 OR {_OWN.format('?4')})")
+_DUE = _DUE.format("")
+_NEXT = f"SELECT next_slot_us FROM jobs WHERE {_PLANNABLE} ORDER BY next_slot_us LIMIT 1"
+_NEXT_OWN = (
+    f"SELECT next_slot_us FROM jobs WHERE {_PLANNABLE} AND next_slot_us < ?1"
+    f" AND {_OWN.format('?2')} ORDER BY next_slot_us LIMIT 1"
 )
 _GUARD = (
     f"SELECT id, {_COUNT_ACTIVE} FROM jobs WHERE id = ? AND version = ? AND next_slot_us = ?"
@@ -39,6 +49,16 @@ _TAKEABLE = (
     "held = 0 AND quarantined = ''"
     " AND (cause = 'manual' OR attempt > 1 OR (enabled = 1 AND parked = ''))"
 )
+_WAITING = (
+    "SELECT slot_us, job_id, trigger_id, max_active, limited FROM {}"
+    " CROSS JOIN jobs ON id = job_id"
+    f" WHERE state = 'queued' AND due_us <= ?1 AND {_TAKEABLE}"
+    " ORDER BY due_us, slot_us, job_id, trigger_id"
+)
+_ASKED = (
+    "(SELECT DISTINCT value ->> 0 AS slot, value ->> 1 AS job, value ->> 2 AS what"
+    " FROM json_each(?2)) CROSS JOIN runs ON slot_us = slot AND job_id = job AND trigger_id = what"
+)
 _WAITED = (
     f"cause IN ({', '.join(map(repr, sorted(PLANNED)))})"
     f" AND reason IN ({', '.join(map(repr, sorted(WAITS)))})"
@@ -50,8 +70,13 @@ OVERLAPS = Decided(outcome="overlaps")
 DONE = Decided(outcome="done")
 
 
-def due(sql: apsw.Cursor, until_us: int, limit: int) -> list[DueJob]:
+def due(sql: apsw.Cursor, until_us: int, limit: int, share: Share | None) -> list[DueJob]:
     """See RunStore.due."""
+    if share is None:
+        found = sql.execute(_DUE, (until_us, limit))
+    else:
+        values = (until_us, limit, until_us - share.behind_us, _mask(share))
+        found = sql.execute(_DUE_SHARED, values)
     return [
         DueJob(
             id=row[0],
@@ -63,15 +88,26 @@ def due(sql: apsw.Cursor, until_us: int, limit: int) -> list[DueJob]:
             release_policy=row[6],
             release_until_us=row[7],
         )
-        for row in sql.execute(_DUE, (until_us, limit))
+        for row in found
     ]
 
 
-def next_due_us(sql: apsw.Cursor) -> int | None:
+def _mask(share: Share) -> bytes:
+    """Return one byte per shard: 1 = it is of the share."""
+    mask = bytearray(SHARDS)
+    for shard in share.shards:
+        mask[shard] = 1
+    return bytes(mask)
+
+
+def next_due_us(sql: apsw.Cursor, share: Share | None) -> int | None:
     """See RunStore.next_due_us."""
-    planned = sql.execute(
-        f"SELECT next_slot_us FROM jobs WHERE {_PLANNABLE} ORDER BY next_slot_us LIMIT 1"
-    ).get
+    planned = sql.execute(_NEXT).get
+    if planned is not None and share is not None:
+        # Whoever it is of, it counts at that time; only an own job can count before.
+        behind = planned + share.behind_us
+        own = sql.execute(_NEXT_OWN, (behind, _mask(share))).get
+        planned = behind if own is None else own
     queued = sql.execute(
         "SELECT due_us FROM runs CROSS JOIN jobs ON id = job_id"
         f" WHERE state = 'queued' AND {_TAKEABLE} ORDER BY due_us LIMIT 1"
@@ -319,9 +355,11 @@ def follow(sql: apsw.Cursor, then: Iterable[NewRun], now_us: int) -> None:
             marks.skip_of_disabled(sql, job_id, now_us)
 
 
-def take_queued(sql: apsw.Cursor, node: str, now_us: int, limit: int) -> list[Run]:
+def take_queued(
+    sql: apsw.Cursor, node: str, now_us: int, limit: int, keys: Sequence[RunKey] | None
+) -> list[Run]:
     """See RunStore.take_queued."""
-    chosen = _startable(sql, now_us, limit)
+    chosen = _startable(sql, now_us, limit, keys)
     if not chosen:
         return []
     tokens = Tokens(sql)
@@ -341,15 +379,15 @@ def take_queued(sql: apsw.Cursor, node: str, now_us: int, limit: int) -> list[Ru
     return runs
 
 
-def _startable(sql: apsw.Cursor, now_us: int, limit: int) -> list[tuple[int, int, str]]:
+def _startable(
+    sql: apsw.Cursor, now_us: int, limit: int, keys: Sequence[RunKey] | None
+) -> list[tuple[int, int, str]]:
     """Return the keys of queued runs whose jobs have room, in order."""
-    waiting = sql.execute(
-        "SELECT slot_us, job_id, trigger_id, max_active, limited FROM runs"
-        " CROSS JOIN jobs ON id = job_id"
-        f" WHERE state = 'queued' AND due_us <= ? AND {_TAKEABLE}"
-        " ORDER BY due_us, slot_us, job_id, trigger_id",
-        (now_us,),
-    )
+    if keys is None:
+        waiting = sql.execute(_WAITING.format("runs"), (now_us,))
+    else:
+        asked = msgspec.json.encode([(it.slot_us, it.job_id, it.trigger_id) for it in keys])
+        waiting = sql.execute(_WAITING.format(_ASKED), (now_us, asked.decode()))
     room = _Room(sql.connection.cursor())
     chosen: list[tuple[int, int, str]] = []
     for slot_us, job_id, trigger_id, max_active, limited in waiting:

@@ -30,7 +30,8 @@ ATTEMPT = "attempt, token, node, state, started_us, finished_us, code, error"
 HOLD = "id, scope, target_id, reason, who, created_us, until_us, choice"
 NODE = (
     "id, name, host, pid, version, started_us, heartbeat_us, lease_until_us, state, workers,"
-    " running, queued, rss_bytes, cpu_percent, address, reason"
+    " running, queued, rss_bytes, cpu_percent, address, reason, roles, cores, machine_cpu,"
+    " memory_total_bytes, memory_free_bytes, tzdata, schema"
 )
 
 _decode = msgspec.json.Decoder(Definition).decode
@@ -223,7 +224,7 @@ def hold(row: Any) -> Hold:
 
 
 def node(row: Any) -> Node:
-    """Build a node from the columns of NODE."""
+    """Build a node from the columns of NODE, and why it is drained."""
     return Node(
         id=row[0],
         name=row[1],
@@ -241,6 +242,14 @@ def node(row: Any) -> Node:
         cpu_percent=row[13],
         address=row[14],
         reason=row[15],
+        roles=tuple(row[16].split()),
+        cores=row[17],
+        machine_cpu=row[18],
+        memory_total_bytes=row[19],
+        memory_free_bytes=row[20],
+        tzdata=row[21],
+        schema=row[22],
+        drained=row[23],
     )
 
 

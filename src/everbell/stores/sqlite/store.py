@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -18,6 +18,7 @@ from everbell.domain.job import Job, JobVersion
 from everbell.domain.records import Credential, Hold, Limit, Node, Project
 from everbell.domain.run import Attempt, Run, RunKey
 from everbell.ports.store import (
+    Assignment,
     Decided,
     Finish,
     Finished,
@@ -26,8 +27,10 @@ from everbell.ports.store import (
     NewRun,
     OutputChunk,
     Page,
+    Pulse,
     Revoked,
     RunFilter,
+    Share,
     Verdict,
 )
 from everbell.stores.sqlite import audit, claims, cluster, history, ledger, limits, projects
@@ -65,6 +68,8 @@ class SqliteStore:
     Writes of all callers go through one thread, and those that wait together share one flush.
     Reads that decide nothing use a second connection. Other processes may use the file at once.
     """
+
+    sees_deaths = False
 
     def __init__(self, writer: Worker | _Inline, reader: Worker | _Inline) -> None:
         self._writer = writer
@@ -279,13 +284,13 @@ class SqliteStore:
 
     # --- runs ---
 
-    async def due(self, until_us: int, limit: int) -> list[DueJob]:
+    async def due(self, until_us: int, limit: int, share: Share | None = None) -> list[DueJob]:
         """See RunStore."""
-        return await self._read(lambda sql: claims.due(sql, until_us, limit))
+        return await self._read(lambda sql: claims.due(sql, until_us, limit, share))
 
-    async def next_due_us(self) -> int | None:
+    async def next_due_us(self, share: Share | None = None) -> int | None:
         """See RunStore."""
-        return await self._read(claims.next_due_us)
+        return await self._read(lambda sql: claims.next_due_us(sql, share))
 
     async def decide(self, node: str, decisions: Sequence[Decision], now_us: int) -> list[Decided]:
         """See RunStore."""
@@ -295,9 +300,11 @@ class SqliteStore:
         """See RunStore."""
         return await self._write(lambda sql: claims.enqueue(sql, run))
 
-    async def take_queued(self, node: str, now_us: int, limit: int) -> list[Run]:
+    async def take_queued(
+        self, node: str, now_us: int, limit: int, keys: Sequence[RunKey] | None = None
+    ) -> list[Run]:
         """See RunStore."""
-        return await self._write(lambda sql: claims.take_queued(sql, node, now_us, limit))
+        return await self._write(lambda sql: claims.take_queued(sql, node, now_us, limit, keys))
 
     async def mark_running(
         self,
@@ -371,7 +378,7 @@ class SqliteStore:
 
     # --- cluster ---
 
-    async def heartbeat(self, node: Node) -> bool:
+    async def heartbeat(self, node: Node) -> Pulse:
         """See ClusterStore."""
         return await self._write(lambda sql: cluster.heartbeat(sql, node))
 
@@ -390,6 +397,34 @@ class SqliteStore:
     async def prune_nodes(self, before_us: int) -> int:
         """See ClusterStore."""
         return await self._write(lambda sql: cluster.prune_nodes(sql, before_us))
+
+    async def drain(self, name: str, reason: str, now_us: int) -> bool:
+        """See ClusterStore."""
+        return await self._write(lambda sql: cluster.drain(sql, name, reason, now_us))
+
+    async def resume(self, name: str) -> bool:
+        """See ClusterStore."""
+        return await self._write(lambda sql: cluster.resume(sql, name))
+
+    async def remove_node(self, node_id: str, now_us: int) -> None:
+        """See ClusterStore."""
+        await self._write(lambda sql: cluster.remove_node(sql, node_id, now_us))
+
+    async def get_assignment(self) -> Assignment:
+        """See ClusterStore."""
+        return await self._read(cluster.get_assignment)
+
+    async def set_assignment(self, new: Assignment) -> bool:
+        """See ClusterStore."""
+        return await self._write(lambda sql: cluster.set_assignment(sql, new))
+
+    async def report_loads(self, loads: Mapping[int, float], now_us: int) -> None:
+        """See ClusterStore."""
+        await self._write(lambda sql: cluster.report_loads(sql, loads, now_us))
+
+    async def shard_loads(self) -> dict[int, float]:
+        """See ClusterStore."""
+        return await self._read(cluster.shard_loads)
 
     async def change_counter(self) -> int:
         """See ClusterStore: ``PRAGMA data_version`` of the writing connection, and our own."""

@@ -12,6 +12,7 @@ from everbell.testing.contracts.definitions import DefinitionsContract
 from everbell.testing.contracts.history import HistoryContract
 from everbell.testing.contracts.jobs import JobsContract
 from everbell.testing.contracts.ledger import LedgerContract
+from everbell.testing.contracts.placement import PlacementContract
 from everbell.testing.contracts.queue import QueueContract
 from everbell.testing.contracts.recovery import RecoveryContract
 from everbell.testing.contracts.sharing import SharingContract
@@ -25,6 +26,7 @@ __all__ = [
     "HistoryContract",
     "JobsContract",
     "LedgerContract",
+    "PlacementContract",
     "QueueContract",
     "RecoveryContract",
     "SharingContract",

@@ -26,7 +26,9 @@ from everbell.ports.store import (
     NewRun,
     OutputChunk,
     Page,
+    Pulse,
     RunFilter,
+    Share,
     Store,
     Verdict,
 )
@@ -270,9 +272,16 @@ class Model(RuleBasedStateMachine):
         )
         self.both("enqueue", run, self.now)
 
-    @rule(node=st.sampled_from(NODES), limit=st.integers(1, 3))
-    def take(self, node: str, limit: int) -> None:
-        self.runs.extend(self.both("take_queued", node, self.now, limit))
+    @rule(node=st.sampled_from(NODES), limit=st.integers(1, 3), some=st.none() | few)
+    def take(self, node: str, limit: int, some: int | None) -> None:
+        keys = None if some is None else [run.key for run in self.runs[some::2]]
+        self.runs.extend(self.both("take_queued", node, self.now, limit, keys))
+
+    @rule(ahead=offsets, shard=few, behind=st.integers(0, 3))
+    def look(self, ahead: int, shard: int, behind: int) -> None:
+        share = Share(shards=(shard, shard + 2), behind_us=behind)
+        self.both("due", self.now + ahead, 3, share)
+        self.both("next_due_us", share)
 
     @precondition(lambda self: self.runs)
     @rule(which=st.integers(0, 50), stale=st.booleans())
@@ -339,7 +348,7 @@ class Model(RuleBasedStateMachine):
     def heartbeat(self, node: str, lease: int) -> None:
         self.both("heartbeat", _node(node, self.now, self.now + lease))
 
-    @rule(node=st.sampled_from(NODES), verb=st.integers(0, 5))
+    @rule(node=st.sampled_from(NODES), verb=st.integers(0, 8))
     def cluster(self, node: str, verb: int) -> None:
         if verb == 0:
             self.both("leave", node, self.now)
@@ -347,6 +356,12 @@ class Model(RuleBasedStateMachine):
             self.both("declare_dead", self.now)
         elif verb == 2:
             self.both("prune_nodes", self.now - 3)
+        elif verb == 6:
+            self.both("drain", node, f"why{self.now % 2}", self.now)
+        elif verb == 7:
+            self.both("resume", node)
+        elif verb == 8:
+            self.both("remove_node", node, self.now)
         self.both("list_nodes")
         self.both("orphans", self.now, 3)
         self.both("cancel_flags", node)
@@ -410,6 +425,8 @@ def _with_tokens(value: Any, table: dict[int, int]) -> Any:
         return replace(value, token=table.get(value.token, -value.token))
     if isinstance(value, Finish | Finished | Verdict):
         return replace(value, run=_with_tokens(value.run, table))
+    if isinstance(value, Pulse):  # what one engine has of its own
+        return replace(value, store_us=None, schema=None)
     if isinstance(value, Decided):
         return replace(value, runs=_with_tokens(value.runs, table))
     if isinstance(value, dict):

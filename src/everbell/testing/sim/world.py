@@ -23,7 +23,7 @@ READS = frozenset(
         "get_project", "list_projects", "find_credential", "get_credential", "list_credentials",
         "get_job", "get_jobs", "list_jobs", "job_versions", "list_holds", "due", "next_due_us",
         "still_claimed", "cancel_flags", "read_output", "get_run", "attempts", "list_runs",
-        "last_runs", "orphans", "list_nodes", "list_limits",
+        "last_runs", "orphans", "list_nodes", "list_limits", "get_assignment", "shard_loads",
     }
 )  # fmt: skip
 LOAD_RSS = 64 << 20
@@ -156,6 +156,11 @@ class FaultyStore:
         self._faults = faults
         self._point = point
         self._own_writes = 0
+
+    @property
+    def sees_deaths(self) -> bool:
+        """What the store behind says."""
+        return bool(self._shared.store.sees_deaths)
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         call = partial(self._call, verb, getattr(self._shared.store, verb))
