@@ -69,7 +69,21 @@ def config_page() -> str:
     parts.append(
         "These are recognised, and have no effect.\n\n" + table(["key", "because"], without)
     )
+    parts.append(distributed_names())
     return "\n".join(parts)
+
+
+def distributed_names() -> str:
+    """Return the Distributed Scheduler's names, and the rule for the environment."""
+    names = import_module("everbell.config.distributed")
+    rows = [[f"`{name}`", f"`{key}`", what] for name, (key, what) in names.PARTS.items()]
+    needed = " and ".join(f"`{name}`" for name in names.NEEDED_TOGETHER)
+    return (
+        "## Names of the Distributed Scheduler\n\n"
+        "Flags of `everbell start`, as in `--PGHOST h` or `--PGHOST=h`; any of them. In the\n"
+        f"environment they count only where both {needed} are set: `PORT` alone moves no node.\n\n"
+        + table(["name", "is our", "what it is"], rows)
+    )
 
 
 def default(value: Any) -> str:

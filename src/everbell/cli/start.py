@@ -13,19 +13,29 @@ import click
 from everbell import __version__
 from everbell.cli.base import Command, UsageError, say, state
 from everbell.cli.config import apply_assignments, set_option
+from everbell.config.distributed import PARTS, settings_of
 from everbell.config.loader import Loaded, without_password
 from everbell.config.secrets import permission_note, require_secrets
 
 
+def distributed_options(function: Any) -> Any:
+    """Add the Distributed Scheduler's flags; they stand in the help's text, not in its list."""
+    for name in PARTS:
+        if name != "PORT":
+            function = click.option(f"--{name}", name.lower(), hidden=True)(function)
+    return function
+
+
 @click.command(cls=Command)
 @click.option("--host", help="Address to listen on (server.host).")
-@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on (server.port).")
+@click.option("--port", "--PORT", "port", type=click.IntRange(0, 65535), help="Port to listen on.")
 @click.option("--log-level", help="ERROR, WARN, INFO or DEBUG (log.level).")
 @click.option(
     "--app", "target", metavar="MODULE:NAME", help="Run the jobs of a Python program too."
 )
 @click.option("--init", "prepare", is_flag=True, help="Create first what is missing here.")
 @set_option
+@distributed_options
 def start(
     assignments: tuple[str, ...],
     host: str | None,
@@ -34,12 +44,20 @@ def start(
     target: str | None,
     *,
     prepare: bool,
+    **named: str | None,
 ) -> int:
-    """Run a node: scheduler, workers and API, until a signal ends it."""
+    """Run a node: scheduler, workers and API, until a signal ends it.
+
+    The Distributed Scheduler's flags work too: --PORT, --PGHOST, --PGPORT, --PGUSER,
+    --PGPASSWORD, --PGDATABASE, --REDISHOST, --REDISPORT, --PROCESS_STORE, --JOB_STORE,
+    --JOB_PROCESSED, --CHANNEL.
+    """
     at = state()
     if at.server:
         raise UsageError("`start` runs a node here; --server has no meaning", hint="use --host")
     apply_assignments(at, assignments)
+    given = {name.upper(): value for name, value in named.items() if value is not None}
+    at.overrides |= settings_of(given, lambda name: f"--{name}")
     for name, value in (("host", host), ("port", port)):
         if value is not None:
             at.overrides[f"server.{name}"] = str(value)

@@ -12,6 +12,8 @@ REDIS_PORT = 6379
 # A name, an IPv4 address or an IPv6 address in brackets; a port only with digits.
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%\w]+\]|[\w.-]+)(:(?P<port>[0-9]{1,5}))?")
 
+_SOCKET_PORT = re.compile(r"(.*?)(?::([0-9]{1,5}))?", re.DOTALL)
+
 
 def split_host_port(text: str, port: int) -> tuple[str, int]:
     """Read ``HOST``, ``HOST:PORT`` or ``[IPV6]:PORT``; ``port`` is the default one.
@@ -27,6 +29,22 @@ def split_host_port(text: str, port: int) -> tuple[str, int]:
     return found["host"].strip("[]"), number
 
 
+def join_host_port(host: str, port: int) -> str:
+    """Return ``HOST:PORT`` for a host without one; a socket's directory goes as it is.
+
+    Raises ValueError with words that go on after the name of the setting.
+    """
+    bare = host.strip()
+    if bare.startswith("/"):
+        return f"{bare}:{port}"
+    if bare.count(":") > 1 and not bare.startswith("["):
+        bare = f"[{bare}]"
+    found = _HOST_PORT.fullmatch(bare)
+    if not found or found["port"]:
+        raise ValueError("must be a host, not " + repr(host[:80]))
+    return f"{bare}:{port}"
+
+
 def _bracketed(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
@@ -34,13 +52,15 @@ def _bracketed(host: str, port: int) -> str:
 def postgres_url(addr: str = "", name: str = "", username: str = "", password: str = "") -> str:
     """Return the URL of a PostgreSQL database that is given by its parts.
 
-    ``addr`` may list several hosts with commas, or be the directory of a socket; empty is the
-    local server. What is left out is decided by libpq's rules. Raises ValueError.
+    ``addr`` may list several hosts with commas, or be the directory of a socket, with ``:PORT`` or
+    without; empty is the local server. What is left out is decided by libpq's rules. Raises ValueError.
     """
     login = quote(username, safe="") + (f":{quote(password, safe='')}" if password else "")
     at = f"{login}@" if login else ""
     if addr.startswith("/"):
-        return f"postgresql://{at}/{quote(name, safe='')}?host={quote(addr, safe='/')}"
+        directory, port = _SOCKET_PORT.fullmatch(addr).groups()  # type: ignore[union-attr]
+        more = f"&port={port}" if port else ""
+        return f"postgresql://{at}/{quote(name, safe='')}?host={quote(directory, safe='/')}{more}"
     parts = [split_host_port(one, POSTGRES_PORT) for one in (addr or "127.0.0.1").split(",")]
     hosts = ",".join(_bracketed(*one) for one in parts)
     return f"postgresql://{at}{hosts}" + (f"/{quote(name, safe='')}" if name else "")

@@ -103,6 +103,8 @@ def expectation(field: Field) -> str:
         return "a table of texts"
     if field.base is bool:
         return "true or false"
+    if any(meta.min_length for meta in field.type.__metadata__):
+        return "a text that is not empty"
     return "a text"
 
 
@@ -152,7 +154,7 @@ def _wrong(field: Field, value: Any) -> ConfigError:
     shown = repr(value) if not isinstance(value, str) else f"`{value[:80]}`"
     message = f"`{field.name}` must be {expectation(field)}, not {shown[:100]}"
     quoted = field.base is str and not isinstance(value, (dict, list))
-    hint = f'write it in quotes: "{value}"' if quoted else field.doc
+    hint = f'write it in quotes: "{value}"' if quoted and value != "" else field.doc
     if isinstance(value, str) and value.isdigit() and field.base in {int, float}:
         hint = f"write it without quotes: {value}" if len(value) < 10 else field.doc
     return ConfigError(message, hint=hint)

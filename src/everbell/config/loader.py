@@ -20,6 +20,7 @@ from everbell.config.aliases import (
     translate,
 )
 from everbell.config.collected import Collector
+from everbell.config.distributed import from_environment
 from everbell.config.fields import all_fields, section_docs, without_password
 from everbell.config.files import DEFAULT_NAMES, Document, find_file, read_document
 from everbell.config.schema import Settings
@@ -213,6 +214,8 @@ def _put_once(
 
 
 def _take_env(into: Collector, env: Mapping[str, str]) -> None:
+    for setting, (value, variable) in from_environment(env).items():
+        into.put(setting, value, f"env {variable}", text=True)
     by_env = {field.env: field.name for field in all_fields().values()}
     for variable in sorted(env):
         if variable.upper().startswith(ENV_PREFIX):
