@@ -17,6 +17,7 @@ import apsw
 
 from everbell.domain.errors import ConflictError, NotFoundError, StoreCorrupt
 from everbell.domain.job import Record
+from everbell.stores.sqlite import moved
 from everbell.stores.sqlite.connection import APPLICATION_ID, migrations
 from everbell.stores.sqlite.errors import translated
 
@@ -63,6 +64,7 @@ def back_up(source: Path, target: Path, *, force: bool = False, now_us: int = 0)
         raise ConflictError(f"{target} is already there", hint=hint)
     with _temporary(target) as temporary:
         with _opened(source) as db, translated(str(target)):
+            moved.refuse(db, str(source))
             db.execute("VACUUM INTO ?", (str(temporary),))
         _sync(temporary)
         content = examine(temporary, now_us)
@@ -188,6 +190,7 @@ def _check(db: apsw.Connection, path: Path) -> None:
         raise StoreCorrupt(f"{path} is damaged: {what}", hint=hint)
     if db.pragma("application_id") != APPLICATION_ID:
         raise StoreCorrupt(f"{path} is no database of Everbell", hint="name a backup of one")
+    moved.refuse(db, str(path))
     newest, version = migrations()[-1][0], db.pragma("user_version")
     if version > newest:
         message = f"{path} has schema version {version}, this Everbell knows {newest}"

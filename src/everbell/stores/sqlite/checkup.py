@@ -12,7 +12,7 @@ import apsw
 from everbell.domain.errors import StoreCorrupt
 from everbell.domain.job import US, Record
 from everbell.domain.records import Node
-from everbell.stores.sqlite import cluster
+from everbell.stores.sqlite import cluster, moved
 from everbell.stores.sqlite.connection import APPLICATION_ID, migrations
 from everbell.stores.sqlite.errors import translated
 
@@ -58,10 +58,11 @@ class Checkup(Record, frozen=True):
 
 
 def check_up(path: Path, now_us: int) -> Checkup:
-    """Look at a database. Raises StoreCorrupt, StoreUnavailable: it can't even be read."""
+    """Look at a database. Raises ConfigError (moved away), StoreCorrupt, StoreUnavailable."""
     with _reading(path) as db, translated(str(path)):
         if db.pragma("application_id") != APPLICATION_ID:
             raise StoreCorrupt(f"{path} is no database of Everbell", hint="check database.url")
+        moved.refuse(db, str(path))
         size, wal = path.stat().st_size, path.with_name(path.name + "-wal")
         integrity = ""
         if size <= CHECKED_BYTES:

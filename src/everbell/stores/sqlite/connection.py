@@ -9,6 +9,7 @@ from pathlib import Path
 import apsw
 
 from everbell.domain.errors import StoreCorrupt, StoreUnavailable
+from everbell.stores.sqlite import moved
 from everbell.stores.sqlite.errors import RESTORE, translated
 
 APPLICATION_ID = 0x45564231
@@ -35,7 +36,7 @@ def open_writer(path: str, *, synchronous: str, busy_timeout_s: float) -> apsw.C
     """Open, check and migrate the database.
 
     Raises StoreUnavailable (no such directory, no right, locked), StoreCorrupt (damaged, not
-    ours, or of a newer version).
+    ours, or of a newer version), ConfigError (moved to another database).
     """
     _check_directory(path)
     with translated(path):
@@ -78,7 +79,7 @@ def open_still(path: str) -> apsw.Connection:
             if db.pragma("application_id") != APPLICATION_ID:
                 message = f"{path} is no database of Everbell"
                 raise StoreCorrupt(message, hint="name a database of Everbell, or a backup")
-            if db.pragma("user_version") < migrations()[-1][0]:
+            if moved.schema_of(db.pragma("user_version")) < migrations()[-1][0]:
                 db = _newer_copy(db)
             db.execute("PRAGMA query_only = ON")
         except BaseException:
@@ -92,6 +93,7 @@ def _newer_copy(old: apsw.Connection) -> apsw.Connection:
     with new.backup("main", old, "main") as copying:
         copying.step()
     old.close()
+    new.execute(f"PRAGMA user_version = {moved.schema_of(new.pragma('user_version'))}")
     migrate(new)
     return new
 
@@ -117,6 +119,7 @@ def _check_directory(path: str) -> None:
 def _prepare(db: apsw.Connection, path: str, synchronous: str, busy_timeout_s: float) -> None:
     db.set_busy_timeout(int(busy_timeout_s * 1000))
     _check_header(db, path)
+    moved.refuse(db, path)
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA trusted_schema = OFF")
     db.execute("PRAGMA temp_store = MEMORY")
@@ -131,7 +134,7 @@ def _prepare(db: apsw.Connection, path: str, synchronous: str, busy_timeout_s: f
 
 def _check_header(db: apsw.Connection, path: str) -> None:
     """Refuse a file that is damaged, somebody else's, or of a newer version."""
-    version = db.pragma("user_version")
+    version = moved.schema_of(db.pragma("user_version"))
     owner = db.pragma("application_id")
     tables = db.execute("SELECT count(*) FROM sqlite_schema").get
     if owner != APPLICATION_ID and (owner != 0 or version != 0 or tables):
