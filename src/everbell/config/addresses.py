@@ -53,7 +53,9 @@ def postgres_url(addr: str = "", name: str = "", username: str = "", password: s
     """Return the URL of a PostgreSQL database that is given by its parts.
 
     ``addr`` may list several hosts with commas, or be the directory of a socket, with ``:PORT`` or
-    without; empty is the local server. What is left out is decided by libpq's rules. Raises ValueError.
+    without; empty is the local server. What is left out is decided by libpq's rules.
+
+    Raises ValueError with words that go on after the name of the setting.
     """
     login = quote(username, safe="") + (f":{quote(password, safe='')}" if password else "")
     at = f"{login}@" if login else ""

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from everbell.config.blocks import parse_blocks
 from everbell.domain.errors import ConfigError
 
-DEFAULT_NAMES = ("everbell.toml", "everbell.yml", "everbell.yaml", "config.yml")
+DEFAULT_NAMES = (
+    "everbell.toml",
+    "everbell.yml",
+    "everbell.yaml",
+    "config.yml",
+    "everbell.conf",
+    "djinn-scheduler.conf",
+)
 """Looked for in this order in the working directory."""
 
 MAX_BYTES = 1_048_576
@@ -17,19 +26,30 @@ Lines = dict[tuple[str, ...], int]
 
 
 class Document:
-    """A parsed file: its tree, and the line (from 1) of each key as far as known."""
+    """A parsed file: its tree, and the line (from 1) of each key as far as known.
 
-    __slots__ = ("lines", "path", "tree")
+    ``files`` has the keys that stand in an included file.
+    """
 
-    def __init__(self, path: Path, tree: dict[str, Any], lines: Lines) -> None:
+    __slots__ = ("files", "lines", "path", "tree")
+
+    def __init__(
+        self,
+        path: Path,
+        tree: dict[str, Any],
+        lines: Lines,
+        files: dict[tuple[str, ...], Path] | None = None,
+    ) -> None:
         self.path = path
         self.tree = tree
         self.lines = lines
+        self.files = files or {}
 
     def where(self, *keys: str) -> str:
         """Return ``FILE:LINE`` of a key, or ``FILE`` where the line is not known."""
         line = self.lines.get(keys)
-        return f"{self.path.name}:{line}" if line else self.path.name
+        name = self.files.get(keys, self.path).name
+        return f"{name}:{line}" if line else name
 
 
 def find_file(directory: Path) -> Path | None:
@@ -40,13 +60,20 @@ def find_file(directory: Path) -> Path | None:
     return None
 
 
-def read_document(path: Path) -> Document:
-    """Parse a file by its extension. Raises ConfigError that names file and line."""
+def read_document(path: Path, env: Mapping[str, str] | None = None) -> Document:
+    """Parse a file by its extension. Raises ConfigError that names file and line.
+
+    ``env`` has what ``${NAME}`` stands for in a .conf file.
+    """
     suffix = path.suffix.lower()
-    if suffix not in {".toml", ".yml", ".yaml"}:
+    if suffix not in {".toml", ".yml", ".yaml", ".conf"}:
         message = f"{path}: can't tell the format of the configuration from its name"
-        raise ConfigError(message, hint="name it .toml, .yml or .yaml")
+        raise ConfigError(message, hint="name it .toml, .yml, .yaml or .conf")
     text = _read_text(path)
+    if suffix == ".conf":
+        tree, places = parse_blocks(path, text, env or {}, _read_text)
+        lines = {key: line for key, (_, line) in places.items()}
+        return Document(path, tree, lines, {key: file for key, (file, _) in places.items()})
     if suffix == ".toml":
         return _parse_toml(path, text)
     return _parse_yaml(path, text)

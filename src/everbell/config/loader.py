@@ -91,7 +91,7 @@ def load_settings(
     file = home / chosen if chosen is not None else find_file(home)
     into = Collector()
     if file is not None:
-        _take_file(into, read_document(file))
+        _take_file(into, read_document(file, env))
         if chosen is None:
             _note_shadowed(into, file)
     _take_env(into, env)
