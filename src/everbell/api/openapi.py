@@ -99,9 +99,16 @@ def _operation(one: Endpoint, shapes: dict[str, Any]) -> dict[str, Any]:
     if one.body is not None:
         operation["requestBody"] = {
             "required": not one.body_optional,
-            "content": {"application/json": {"schema": _body(one, shapes)}},
+            "content": _contents(one, shapes),
         }
     return operation
+
+
+def _contents(one: Endpoint, shapes: dict[str, Any]) -> dict[str, Any]:
+    found = {"application/json": {"schema": _body(one, shapes)}}
+    if one.name == "jobs_create":
+        found["application/x-www-form-urlencoded"] = {"schema": openapi_shapes.job_form()}
+    return found
 
 
 def _body(one: Endpoint, shapes: dict[str, Any]) -> Any:

@@ -61,6 +61,28 @@ def patch_body() -> dict[str, Any]:
     return _ref(JOB_PATCH)
 
 
+def job_form() -> dict[str, Any]:
+    """Return the schema of a job as a form: the Distributed Scheduler's fields, all text."""
+    return {
+        "type": "object",
+        "properties": {
+            "name": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 200,
+                "format": "everbell-name",
+            },
+            "description": {"type": "string", "maxLength": 4000, "format": "everbell-text"},
+            "frequency": {"type": "string", "pattern": "^[1-9][0-9]{0,8}$"},
+            "startdate": {"type": "string", "maxLength": 100},
+            "script": {"type": "string", "pattern": "\\S", "maxLength": 100_000},
+            "repeat": {"enum": ["true", "false"]},
+        },
+        "additionalProperties": False,
+        "required": ["name", "frequency", "script"],
+    }
+
+
 def _ref(name: str) -> dict[str, Any]:
     return {"$ref": REF.format(name=name)}
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from everbell.api import views
+from everbell.api import distributed, views
 from everbell.api.bodies import decode
 from everbell.api.call import (
     PAGED,
@@ -53,7 +53,12 @@ REPLAYED = {"idempotent-replayed": "true"}
 async def create_jobs(call: Call) -> Response:
     """Store one job, or all jobs of an array, or none; repeatable under an Idempotency-Key."""
     raw = await call.raw()
-    body = decode(raw, call.request.headers.get("content-type"))
+    form = distributed.is_form(call.request)
+    body = (
+        distributed.form_fields(raw)
+        if form
+        else decode(raw, call.request.headers.get("content-type"))
+    )
     many = isinstance(body, list)
     drafts, notes = _drafts(call, body if many else [body], many=many)
     asked = call.asked("POST /jobs")
@@ -64,11 +69,15 @@ async def create_jobs(call: Call) -> Response:
     stored, again = await _create(call, drafts, plan)
     shown = await views.jobs(call.services, stored)
     extra: dict[str, Any] = {"notes": notes} if notes else {}
+    place = f"/api/v1/jobs/{stored[0].id}" if stored else ""
+    if distributed.is_own(call.request) and not many:
+        said, place = distributed.created(stored[0])
+        extra |= said
     encoded = encode(shown if many else shown[0], **extra)
     await idempotency.record(call.services, plan, encoded)
     headers = dict(REPLAYED) if again else {}
     if not many:
-        headers |= {"location": f"/api/v1/jobs/{stored[0].id}", **etag(stored[0].version)}
+        headers |= {"location": place, **etag(stored[0].version)}
     return raw_answer(encoded, 201, headers)
 
 
@@ -109,10 +118,12 @@ async def _create(
             return found, True
     try:
         return await jobs.create(call.services, call.actor, drafts, plan.uuids), False
-    except ConflictError:
+    except ConflictError as error:
         # Perhaps the same request, a moment ago.
         found = await _planned(call, plan) if plan.key else None
         if found is None:
+            if distributed.is_own(call.request):
+                raise distributed.taken(error) from error
             raise
         return found, True
 
@@ -149,7 +160,7 @@ async def get_job(call: Call) -> Response:
 
 async def put_job(call: Call) -> Response:
     """Replace a job's definition; ``enabled`` stays unless it is given."""
-    return await _changed(call, merge=False)
+    return await _changed(call, merge=distributed.is_own(call.request))
 
 
 async def patch_job(call: Call) -> Response:
@@ -246,6 +257,8 @@ async def _changed(call: Call, *, merge: bool) -> Response:
 
 
 _ONE = (PROJECT,)
+# The Distributed Scheduler's addresses of a job: documented, and as its program has it.
+_OWN = ("/scheduler/jobs/{id}", "/scheduler/job/{id}")
 _BOOLEAN = {"type": "boolean"}
 _LIST = (
     *PAGED,
@@ -311,6 +324,7 @@ JOB_ROUTES = (
         query=_ONE,
         answer=JobOut,
         errors=(404,),
+        also=_OWN,
     ),
     Endpoint(
         method="PUT",
@@ -324,6 +338,7 @@ JOB_ROUTES = (
         answer=JobOut,
         errors=(404, 409, 412, 422),
         headers=("if-match",),
+        also=_OWN,
     ),
     Endpoint(
         method="PATCH",
@@ -349,6 +364,7 @@ JOB_ROUTES = (
         status=204,
         errors=(404, 412),
         headers=("if-match",),
+        also=_OWN,
     ),
     _switch("enable", "Enable a job", enable_job),
     _switch("disable", "Disable a job", disable_job),

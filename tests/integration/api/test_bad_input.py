@@ -206,6 +206,8 @@ async def test_numbers_beyond_64_bits_do_not_break_anything(world):
 
 async def test_other_content_types_are_refused(world):
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
+        problem(await world.local.post("/projects", JOB, headers={"content-type": kind}), 415)
+    for kind in ("text/plain", "multipart/form-data"):
         answer = await world.local.post("/jobs", JOB, headers={"content-type": kind})
         problem(answer, 415, "unsupported_media_type")
     fine = {"content-type": "application/json; charset=utf-8"}

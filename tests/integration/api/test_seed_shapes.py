@@ -52,7 +52,64 @@ async def test_jobs_of_the_distributed_scheduler(world, path):
     )
     assert made.data["next_run"] == "2026-02-02T02:41:30Z"
     assert "startdate" in made.json()["notes"][0]
-    assert made.headers["location"] == f"/api/v1/jobs/{made.data['id']}"
+    home = "/scheduler/jobs" if path == "/scheduler/jobs" else "/api/v1/jobs"
+    assert made.headers["location"] == f"{home}/{made.data['id']}"
+    shown = await world.local.get(made.headers["location"])
+    assert (shown.data["name"], shown.data["startdate"]) == ("ds", "2026-02-02T02:40:00Z")
+
+
+async def test_the_distributed_schedulers_own_answers_at_its_own_addresses(world):
+    body = {"name": "own", "frequency": 60, "script": "1", "repeat": True}
+    made = await world.local.post("/scheduler/jobs", body)
+    assert made.json()["info"] == "Record has been successfully created with id 1"
+    again = await world.local.post("/scheduler/jobs", body)
+    assert again.status == 422
+    assert again.json()["errors"][0]["pointer"] == "/name"
+    assert (await world.local.post("/jobs", body)).status == 409
+    shown = await world.local.get("/scheduler/job/1")
+    assert (shown.status, shown.data["id"], shown.data["frequency"]) == (200, 1, 60)
+    assert (await world.local.get("/scheduler/job/2")).status == 404
+    changed = await world.local.put("/scheduler/job/1", {"frequency": 5})
+    assert (changed.data["frequency"], changed.data["name"]) == (5, "own")
+    assert (await world.local.delete("/scheduler/job/1")).status == 204
+
+
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+FIELDS = b"name=f&description=a+b&frequency=60&startdate=&script=console.log(1%2B1)&repeat=false"
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/scheduler/jobs"])
+async def test_a_form_makes_a_job(world, path):
+    made = await world.local.post(path, headers=FORM, chunks=[FIELDS])
+    assert made.status == 201, made.text
+    job = made.data
+    assert (job["name"], job["description"], job["frequency"]) == ("f", "a b", 60)
+    assert (job["action"]["text"], job["repeat"]) == ("console.log(1+1)", False)
+
+
+@pytest.mark.parametrize(
+    ("raw", "status", "words"),
+    [
+        (b"name=f&name=g", 422, "twice"),
+        (b"name", 400, "no form"),
+        (b"name=%ff", 400, "no form"),
+        (b"&".join([b"a=1"] * 200), 400, "no form"),
+        (b"name=f&frequency=soon&script=1", 422, "/frequency must be a number of seconds"),
+        (b"name=f&frequency=1&script=1&repeat=perhaps", 422, "/repeat"),
+        (b"name=f&frequency=1", 422, "/action"),
+    ],
+)
+async def test_a_wrong_form_is_refused_with_its_field(world, raw, status, words):
+    answer = await world.local.post("/jobs", headers=FORM, chunks=[raw])
+    assert answer.status == status, answer.text
+    assert words in answer.text
+
+
+async def test_a_form_needs_a_credential_and_none_of_another_site_is_taken(world):
+    client = await world.client(scopes=["read"])
+    assert (await client.post("/jobs", headers=FORM, chunks=[FIELDS])).status == 403
+    headers = {**FORM, "sec-fetch-site": "cross-site"}
+    assert (await world.local.post("/jobs", headers=headers, chunks=[FIELDS])).status == 415
 
 
 @pytest.mark.parametrize("repeat", [False, "false"])
