@@ -22,7 +22,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from everbell.domain.job import Record
+from everbell.domain.job import US, Record
+from everbell.domain.run import FINAL
 
 MARK = "migration"
 """Name of the row of ``meta`` that holds a Move; it is not moved itself."""
@@ -68,11 +69,18 @@ class Part(NamedTuple):
     renamed: Mapping[str, tuple[str, str, str]] = {}
     where: str = "true"
 
+    @property
+    def table(self) -> str:
+        """The table of the source that it comes from, or the first of a join."""
+        return self.source.partition(" ")[0]
+
 
 def _part(name: str, order: str, where: str = "true") -> Part:
     return Part(name, name, order, {}, where)
 
 
+_ENDED = "state IN (" + ", ".join(f"'{state}'" for state in sorted(FINAL)) + ")"
+_RUN_KEY = "slot_us, job_id, trigger_id"
 _DEFINITIONS = Part(
     "definitions",
     "jobs LEFT JOIN definitions ON definitions.job_id = jobs.id",
@@ -96,9 +104,10 @@ PARTS = (
     _part("holds", "id"),
     _part("limits", "project_id, name"),
     _part("job_limits", "project_id, name, job_id"),
-    _part("runs", "slot_us, job_id, trigger_id"),
-    _part("attempts", "slot_us, job_id, trigger_id, attempt"),
-    _part("output", "slot_us, job_id, trigger_id, attempt, start"),
+    _part("runs", _RUN_KEY, f"NOT {_ENDED}"),
+    Part("ended_runs", "runs", _RUN_KEY, {}, _ENDED),
+    _part("attempts", f"{_RUN_KEY}, attempt"),
+    _part("output", f"{_RUN_KEY}, attempt, start"),
     _part("nodes", "id"),
     _part("drains", "name"),
     _part("remembered", "scope, key"),
@@ -108,14 +117,17 @@ PARTS = (
 
 # Counters, which go on above the old ones: ids without a row of their own, fencing tokens.
 CARRIED_FROM = frozenset({"fence", "sqlite_sequence"})
-CARRIED_INTO = frozenset({"counters", "schema_version"})
+CARRIED_INTO = frozenset({"counters", "partitions", "schema_version"})
 ANEW = frozenset({"assignment", "shard_loads"})
 """Tables that nodes fill by themselves."""
+UNSET = frozenset({("nodes", "presence")})
+"""Columns of the target that only its own nodes fill; NULL until then."""
+DAY_US = 86_400 * US
 COUNTED = ("projects", "credentials", "jobs", "holds", "audit")
 """Tables whose last id goes along, so that an id is never given out twice."""
 
-Kind = Literal["bigint", "text", "boolean", "bytea", "double precision"]
-KINDS: frozenset[str] = frozenset({"bigint", "text", "boolean", "bytea", "double precision"})
+KINDS = frozenset({"bigint", "text", "boolean", "bytea", "double precision", "text[]"})
+"""Of columns of the target. In the source a list of words is one text, with spaces between."""
 
 
 class Shape(NamedTuple):
@@ -142,13 +154,16 @@ def shapes(
             wrong.append(f"the target has no table {part.name}")
             continue
         for name, kind in columns.items():
-            _, table, column = part.renamed.get(name, ("", part.name, name))
+            if (part.name, name) in UNSET:
+                continue
+            _, table, column = part.renamed.get(name, ("", part.table, name))
             taken.add((table, column))
             if column not in source.get(table, ()):
                 wrong.append(f"{part.name}.{name} of the target has no source")
             if kind not in KINDS:
                 wrong.append(f"{part.name}.{name} of the target is of the kind {kind!r}")
-        found.append(Shape(part, tuple(columns), tuple(columns.values())))
+        kept = [name for name in columns if (part.name, name) not in UNSET]
+        found.append(Shape(part, tuple(kept), tuple(columns[name] for name in kept)))
     for table, names in source.items():
         if table not in CARRIED_FROM | ANEW:
             wrong += [
@@ -183,7 +198,7 @@ def fitting(shape: Shape) -> Fit:
                 if value is not None:
                     new = change(value)
                     if new is not value:
-                        replaced += type(value) is str
+                        replaced += type(new) is str
                         values[index] = new
             made.append(values)
         return made, replaced
@@ -202,6 +217,7 @@ _CHANGES: dict[str, Callable[[Any], Any]] = {
     "text": _clean,
     "boolean": lambda value: value == 1,
     "double precision": float,
+    "text[]": str.split,
 }
 
 
@@ -251,4 +267,5 @@ def _md5_of(value: bytes) -> str:
 _IN_TEXT: dict[str, Callable[[Any], str]] = {
     "bytea": _md5_of,
     "double precision": lambda value: struct.pack(">d", value).hex(),
+    "text[]": " ".join,
 }

@@ -8,7 +8,7 @@ from typing import Protocol
 from everbell.domain.job import Record
 from everbell.domain.moving import Digest, Move, Row, Shape
 
-__all__ = ["Giver", "Numbers", "Receiver", "Standing"]
+__all__ = ["Giver", "Numbers", "Receiver", "Source", "Standing"]
 
 
 class Numbers(Record, frozen=True):
@@ -27,6 +27,25 @@ class Standing(Record, frozen=True):
     schema: int
     newest: int
     rows: dict[str, int]
+    move: Move | None
+
+
+class Source(Record, frozen=True):
+    """What a store that is to be moved holds. ``rows`` by table.
+
+    ``nodes`` are alive by their lease; ``users``: processes that have the file open. Active runs
+    of a source without nodes belong to nodes that were killed.
+    """
+
+    where: str
+    schema: int
+    newest: int
+    rows: dict[str, int]
+    active: int
+    queued: int
+    nodes: tuple[str, ...]
+    users: tuple[int, ...]
+    secret_check: str
     move: Move | None
 
 
@@ -59,6 +78,10 @@ class Giver(Protocol):
         """Give all rows in parts that fit into memory."""
         ...
 
+    def days(self, until_us: int) -> list[int]:
+        """Return days since the epoch that the ledger has slots of, the newest, in order."""
+        ...
+
     def numbers(self) -> Numbers:
         """Return what was given out last."""
         ...
@@ -81,8 +104,10 @@ class Receiver(Protocol):
         """Look at the target; changes nothing."""
         ...
 
-    async def begin(self, move: Move) -> None:
+    async def begin(self, move: Move, days: Sequence[int]) -> None:
         """Make the tables, lock them, and empty them of an earlier try of the same move.
+
+        The ledger gets room for days (since the epoch).
 
         Raises ConflictError: there is something else in them.
         """

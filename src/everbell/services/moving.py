@@ -10,7 +10,7 @@ from everbell.domain.errors import Bug, ConflictError, StoreCorrupt
 from everbell.domain.job import Record
 from everbell.domain.moving import Digest, Move, Shape, digester, fitting, shapes
 from everbell.ports.clock import Clock
-from everbell.ports.moving import Giver, Receiver
+from everbell.ports.moving import Giver, Receiver, Source, Standing
 
 Tell = Callable[[str, int, int], None]
 """Called with a table, how many of its rows are there, and how many there will be."""
@@ -53,7 +53,7 @@ async def move(giver: Giver, receiver: Receiver, clock: Clock, new_id: str, tell
     )
     await refuse_full(receiver, made.id)
     giver.begin(made)
-    await receiver.begin(made)
+    await receiver.begin(made, giver.days(made.at_us))
     found, replaced = await _copy(giver, receiver, tell)
     await receiver.commit(replace(made, state="copied"))
     giver.leave(replace(made, state="moved"))
@@ -62,21 +62,42 @@ async def move(giver: Giver, receiver: Receiver, clock: Clock, new_id: str, tell
     return Moved(move=made, already=False, tables=tuple(found), replaced=replaced)
 
 
-async def refuse_full(receiver: Receiver, move_id: str = "") -> None:
+async def refuse_full(receiver: Receiver, move_id: str) -> None:
     """Raise ConflictError if the target holds what a move must not mix with."""
-    standing = await receiver.standing()
+    refusal = full(receiver.where, await receiver.standing(), move_id)
+    if refusal is not None:
+        raise refusal
+
+
+def full(where: str, standing: Standing, move_id: str) -> ConflictError | None:
+    """Say why nothing can be moved into a database, unless it can."""
     there = standing.move
     if there is not None and there.state == "copied":
-        if there.id != move_id:
-            message = f"{receiver.where} holds an unfinished move of {there.source}"
-            hint = f"finish it: everbell migrate --from {there.source}; or name another database"
-            raise ConflictError(message, hint=hint)
-        return
+        if there.id == move_id:
+            return None
+        message = f"{where} holds an unfinished move of {there.source}"
+        hint = f"finish it: everbell migrate --from {there.source}; or name another database"
+        return ConflictError(message, hint=hint)
+    if there is not None:
+        message = f"{where} is in use: it was filled from {there.source}"
+        return ConflictError(message, hint="name an empty database")
     if standing.rows:
         name, rows = max(standing.rows.items(), key=lambda item: item[1])
-        message = f"{receiver.where} is not empty: {rows} rows in {name}"
+        message = f"{where} is not empty: {rows} rows in {name}"
         hint = "name an empty database, or empty this one: DROP SCHEMA everbell CASCADE"
-        raise ConflictError(message, hint=hint)
+        return ConflictError(message, hint=hint)
+    return None
+
+
+def in_use(source: Source) -> ConflictError | None:
+    """Say why nothing can be moved out of a database, unless it can."""
+    if source.users:
+        who = f"processes {', '.join(map(str, source.users))} have it open"
+        if source.nodes:
+            who = f"{', '.join(source.nodes)} runs; {who}"
+        message = f"{source.where} is in use: {who}"
+        return ConflictError(message, hint="stop every node, then move")
+    return None
 
 
 async def _finish(giver: Giver, receiver: Receiver, known: Move) -> Moved:

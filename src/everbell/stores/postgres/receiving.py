@@ -54,6 +54,7 @@ _FRESH = frozenset({"meta", "projects"})
 _IN_TEXT = {
     "boolean": "CASE {} WHEN true THEN 'True' WHEN false THEN 'False' END",
     "bytea": "md5({})",
+    "text[]": "array_to_string({}, ' ')",
     "double precision": "encode(float8send({}), 'hex')",
 }
 _LOST = (
@@ -129,17 +130,19 @@ class PostgresReceiver:
         """Return how many rows there are, at most 1000 by table; {} = as good as empty."""
         found: dict[str, int] = {}
         for name in sorted(set(tables) - CARRIED_INTO - ANEW):
-            query = f'SELECT count(*) FROM (SELECT 1 FROM {SCHEMA}."{name}" LIMIT 1000) AS some'
+            query = f'SELECT count(*) FROM (SELECT 1 FROM {SCHEMA}."{name}" LIMIT 1000) AS few'
             if count := await self._con.fetchval(query):
                 found[name] = count
         if set(found) <= _FRESH and found.get("projects", 0) <= 1:
             return {}
         return found
 
-    async def begin(self, move: Move) -> None:
+    async def begin(self, move: Move, days: Sequence[int]) -> None:
         """See Receiver."""
         async with self._told():
             await prepare(self._con, self.where)
+            for day in days:
+                await self._con.execute(f"SELECT {SCHEMA}.make_day_2($1)", day)
             self._transaction = self._con.transaction()
             await self._transaction.start()
             for setting in _BEGIN:
@@ -212,13 +215,14 @@ class PostgresReceiver:
         """See Receiver."""
         async with self._told():
             await self._mark(move)
-            # The plans of the first batches are made from these figures.
-            await self._con.execute(
-                "ANALYZE " + ", ".join(f"{SCHEMA}.{part.name}" for part in PARTS), timeout=STEP_S
-            )
         async with self._told(unknown=True):
             await self._transaction.commit()
         self._transaction = None
+        async with self._told():
+            await self._con.execute("SET statement_timeout = 0")
+            # The plans of the first batches are made from these figures.
+            for part in PARTS:
+                await self._con.execute(f"ANALYZE {SCHEMA}.{part.name}", timeout=STEP_S)
 
     async def done(self, move: Move) -> None:
         """See Receiver."""

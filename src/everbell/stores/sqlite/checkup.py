@@ -154,12 +154,13 @@ def _lockers(db: apsw.Connection, path: Path) -> tuple[int, ...] | None:
     try:
         db.execute("BEGIN IMMEDIATE")
     except apsw.BusyError:
-        return tuple(_users_of(path))
+        return tuple(users_of(path))
     db.execute("ROLLBACK")
     return None
 
 
-def _users_of(path: Path) -> Iterator[int]:
+def users_of(path: Path) -> Iterator[int]:
+    """Give the other processes that have the file open, as far as this user may see them."""
     wanted = str(path.resolve())
     for entry in Path("/proc").glob("[0-9]*"):
         try:
