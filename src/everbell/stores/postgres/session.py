@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import asyncpg
 
 from everbell.domain.errors import EverbellError, StoreUnavailable
-from everbell.stores.postgres.connection import Target, connect
+from everbell.stores.postgres.connection import QUICK_S, Target, connect
 from everbell.stores.postgres.errors import AGAIN, is_lost, is_unsent, translate
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ PAUSE_MAX_S = 2.0
 TRIES = 10
 """How often a transaction that lost a race for locks is tried before the caller hears of it."""
 NOT_PLAIN = "EB001"
-_FAILURES = (
+FAILURES = (
     OSError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -33,26 +33,30 @@ _FAILURES = (
 
 
 class Sql:
-    """One transaction. ``changed`` tells whether it wrote anything."""
+    """One transaction. ``changed`` tells whether it wrote anything.
 
-    __slots__ = ("_con", "changed")
+    ``timeout_s`` bounds each statement; None = as the connection says.
+    """
 
-    def __init__(self, con: Any) -> None:
+    __slots__ = ("_con", "_timeout_s", "changed")
+
+    def __init__(self, con: Any, timeout_s: float | None = None) -> None:
         self._con = con
+        self._timeout_s = timeout_s
         self.changed = False
 
     async def rows(self, query: str, *values: Any) -> list[Any]:
         """Return all rows of a query."""
-        found: list[Any] = await self._con.fetch(query, *values)
+        found: list[Any] = await self._con.fetch(query, *values, timeout=self._timeout_s)
         return found
 
     async def row(self, query: str, *values: Any) -> Any:
         """Return the first row, or None."""
-        return await self._con.fetchrow(query, *values)
+        return await self._con.fetchrow(query, *values, timeout=self._timeout_s)
 
     async def value(self, query: str, *values: Any) -> Any:
         """Return the first column of the first row, or None."""
-        return await self._con.fetchval(query, *values)
+        return await self._con.fetchval(query, *values, timeout=self._timeout_s)
 
     async def made(self, query: str, *values: Any) -> list[Any]:
         """Carry out a change and return its rows (RETURNING)."""
@@ -62,7 +66,8 @@ class Sql:
 
     async def change(self, query: str, *values: Any) -> int:
         """Carry out a change and return how many rows it met."""
-        count = int((await self._con.execute(query, *values)).rpartition(" ")[2])
+        said = await self._con.execute(query, *values, timeout=self._timeout_s)
+        count = int(said.rpartition(" ")[2])
         self.changed = self.changed or count > 0
         return count
 
@@ -74,11 +79,19 @@ class Pool:
     waits, twice as long each time; calls in between are told at once what the refusal was.
     """
 
-    def __init__(self, target: Target, trust: ssl.SSLContext | None, size: int) -> None:
+    def __init__(
+        self,
+        target: Target,
+        trust: ssl.SSLContext | None,
+        size: int,
+        main: Pool | None = None,
+    ) -> None:
         self.target = target
         self._trust = trust
+        self._main = main
         self._free = asyncio.Semaphore(size)
         self._idle: list[Any] = []
+        self._busy: set[Any] = set()
         self._closed = False
         self._pause_s = 0.0
         self._not_before = 0.0
@@ -88,17 +101,23 @@ class Pool:
         """Return a connection that nobody else has. Raises StoreUnavailable."""
         await self._free.acquire()
         try:
-            while self._idle:
-                con = self._idle.pop()
-                if not con.is_closed():
-                    return con
-            return await self._connect()
+            con = await self._one()
         except BaseException:
             self._free.release()
             raise
+        self._busy.add(con)
+        return con
+
+    async def _one(self) -> Any:
+        while self._idle:
+            con = self._idle.pop()
+            if not con.is_closed():
+                return con
+        return await self._connect()
 
     def give(self, con: Any) -> None:
         """Take a connection back; one that is in a transaction still is thrown away."""
+        self._busy.discard(con)
         if con.is_closed() or self._closed or con.is_in_transaction():
             con.terminate()
         else:
@@ -111,6 +130,37 @@ class Pool:
         while self._idle:
             self._idle.pop().terminate()
 
+    def drop(self) -> None:
+        """Throw all connections away: the way to the server is silent, who waits would wait on.
+
+        Until ``well``, who wants a new one is mostly told so at once.
+        """
+        for con in (*self._busy, *self._idle):
+            con.terminate()
+        self._idle.clear()
+        self._refused(TimeoutError("it does not answer"))
+        if self._main is not None:
+            self._main.drop()
+
+    def well(self) -> None:
+        """Take note that the server answers: connections may be made at once."""
+        self._pause_s, self._refusal = 0.0, None
+        if self._main is not None:
+            self._main.well()
+
+    def _refused(self, error: BaseException) -> None:
+        self._pause_s = min(max(self._pause_s * 2, PAUSE_MIN_S), PAUSE_MAX_S)
+        self._not_before = asyncio.get_running_loop().time() + self._pause_s
+        self._refusal = error
+
+    def single(self) -> Pool:
+        """Return a pool of one connection on the same way: what it finds silent, this one is."""
+        return Pool(self.target, self._trust, 1, self)
+
+    async def extra(self) -> Any:
+        """Return a new connection that is not one of the pool. Raises what the driver raises."""
+        return await connect(self.target, self._trust)
+
     async def _connect(self) -> Any:
         where = self.target.where
         if self._closed:
@@ -121,10 +171,8 @@ class Pool:
             raise translate(self._refusal, where, unknown=False) from self._refusal
         try:
             con = await connect(self.target, self._trust)
-        except _FAILURES as error:
-            self._pause_s = min(max(self._pause_s * 2, PAUSE_MIN_S), PAUSE_MAX_S)
-            self._not_before = loop.time() + self._pause_s
-            self._refusal = error
+        except FAILURES as error:
+            self._refused(error)
             raise translate(error, where, unknown=False) from error
         self._pause_s, self._refusal = 0.0, None
         return con
@@ -136,7 +184,7 @@ class Pool:
             con = self._idle.pop()
             try:
                 await con.close(timeout=2)
-            except _FAILURES:
+            except FAILURES:
                 con.terminate()
 
 
@@ -146,21 +194,29 @@ class Session:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._where = pool.target.where
+        self._quick_s = QUICK_S + pool.target.lock_timeout_s
 
     async def read(self, verb: Verb[T]) -> T:
         """Run a verb that writes nothing; on a new connection if the old one turns out dead."""
+        return await self._again(verb, None)
+
+    async def quick(self, verb: Verb[T]) -> T:
+        """Do what ``read`` does with a verb that the server answers at once, or not at all."""
+        return await self._again(verb, self._quick_s)
+
+    async def _again(self, verb: Verb[T], timeout_s: float | None) -> T:
         try:
-            return await self._read(verb)
+            return await self._read(verb, timeout_s)
         except StoreUnavailable as error:
             if error.__cause__ is None or not is_lost(error.__cause__, closed=True):
                 raise
-        return await self._read(verb)
+        return await self._read(verb, timeout_s)
 
-    async def _read(self, verb: Verb[T]) -> T:
+    async def _read(self, verb: Verb[T], timeout_s: float | None) -> T:
         con = await self._pool.take()
         try:
-            return await verb(Sql(con))
-        except _FAILURES as error:
+            return await verb(Sql(con, timeout_s))
+        except FAILURES as error:
             if is_lost(error, closed=con.is_closed()):
                 self._pool.lost(con)
             raise translate(error, self._where, unknown=False) from error
@@ -187,9 +243,12 @@ class Session:
         try:
             answer = await verb(Sql(con))
             committing = True
-            await con.execute("COMMIT")
-        except _FAILURES as error:
+            await con.execute("COMMIT", timeout=self._quick_s)
+        except FAILURES as error:
             lost = is_lost(error, closed=con.is_closed())
+            if lost:
+                # Not even a refusal would be heard.
+                self._pool.lost(con)
             await self._undo(con)
             raise translate(error, self._where, unknown=committing and lost) from error
         except EverbellError:
@@ -206,8 +265,8 @@ class Session:
         for last in (False, True):
             con = await self._pool.take()
             try:
-                await con.execute("BEGIN")
-            except _FAILURES as error:
+                await con.execute("BEGIN", timeout=self._quick_s)
+            except FAILURES as error:
                 self._pool.lost(con)
                 self._pool.give(con)
                 if last or not is_lost(error, closed=True):
@@ -223,9 +282,23 @@ class Session:
     async def _undo(self, con: Any) -> None:
         try:
             if not con.is_closed():
-                await con.execute("ROLLBACK")
-        except _FAILURES:
+                await con.execute("ROLLBACK", timeout=self._quick_s)
+        except FAILURES:
             con.terminate()
+
+    async def vital(self, timeout_s: float, query: str, *values: Any) -> Any:
+        """Do what ``once`` does, in so many seconds, connecting included.
+
+        Raises StoreUnknownOutcome if there is no answer in time; it is as if there never were one.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                found = await self.once(query, *values)
+        except TimeoutError as error:
+            self._pool.drop()
+            raise translate(error, self._where, unknown=True) from error
+        self._pool.well()
+        return found
 
     async def once(self, query: str, *values: Any) -> Any:
         """Carry out one statement that is a transaction of its own; return its first row, or None.
@@ -250,11 +323,11 @@ class Session:
     async def _all(self, query: str, *values: Any) -> list[Any]:
         con = await self._pool.take()
         try:
-            found: list[Any] = await con.fetch(query, *values)
+            found: list[Any] = await con.fetch(query, *values, timeout=self._quick_s)
             return found
-        except AGAIN as error:
+        except (*AGAIN, asyncpg.UniqueViolationError) as error:
             raise NotPlain from error
-        except _FAILURES as error:
+        except FAILURES as error:
             if isinstance(error, asyncpg.PostgresError) and error.sqlstate == NOT_PLAIN:
                 raise NotPlain from None
             lost = is_lost(error, closed=con.is_closed())
