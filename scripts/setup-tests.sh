@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need besides Python: node and three packages for the JavaScript program
-# of the Scheduler0 page, PostgreSQL and openssl. Does nothing where they are there already.
+# of the Scheduler0 page, PostgreSQL, Redis and openssl. Does nothing where they are there already.
 set -eu
 cd "$(dirname "$0")/.."
 client=tests/e2e/seed_client
@@ -25,6 +25,7 @@ need() { # command package: some nodejs packages bring npm along and conflict wi
 need node nodejs
 need npm npm
 need initdb postgresql
+need redis-server redis-server
 need openssl openssl
 
 stamp="$client/node_modules/.everbell-lock"

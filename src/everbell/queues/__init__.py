@@ -1,0 +1,1 @@
+"""Adapters of the ports that hand work and hints between processes."""
