@@ -27,6 +27,8 @@ need npm npm
 need initdb postgresql
 need redis-server redis-server
 need openssl openssl
+need systemd-analyze systemd
+need start-stop-daemon dpkg
 
 stamp="$client/node_modules/.everbell-lock"
 if ! cmp -s "$client/package-lock.json" "$stamp"; then

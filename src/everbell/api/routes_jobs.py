@@ -53,12 +53,11 @@ REPLAYED = {"idempotent-replayed": "true"}
 async def create_jobs(call: Call) -> Response:
     """Store one job, or all jobs of an array, or none; repeatable under an Idempotency-Key."""
     raw = await call.raw()
-    form = distributed.is_form(call.request)
-    body = (
-        distributed.form_fields(raw)
-        if form
-        else decode(raw, call.request.headers.get("content-type"))
-    )
+    body: Any
+    if distributed.is_form(call.request):
+        body = distributed.form_fields(raw)
+    else:
+        body = decode(raw, call.request.headers.get("content-type"))
     many = isinstance(body, list)
     drafts, notes = _drafts(call, body if many else [body], many=many)
     asked = call.asked("POST /jobs")
