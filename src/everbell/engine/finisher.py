@@ -43,6 +43,7 @@ class Finisher(Service):
         self._stored = (0, 0)
         self._waiters: deque[tuple[tuple[int, int], asyncio.Future[None]]] = deque()
         self.stored: Callable[[list[Finished]], None] = lambda _: None
+        self.tally: Callable[[list[Finish]], None] = lambda _: None
         self.observer: RunObserver | None = None
 
     def finish(self, finish: Finish, done: Callable[[Finished], None]) -> None:
@@ -85,6 +86,7 @@ class Finisher(Service):
         if batch:
             finishes = [item.finish for item in batch]
             answers = await self._store.finish(finishes, self.clock.now_us())
+            self.tally(finishes)
             if self.observer is not None:
                 self.observer.ended(finishes, answers)
             for item, answer in zip(batch, answers, strict=True):

@@ -19,7 +19,7 @@ from everbell.engine.service import Service
 from everbell.engine.timers import Timers
 from everbell.ports.clock import Clock
 from everbell.ports.observer import RunObserver
-from everbell.ports.store import Decided, RunFilter, Store
+from everbell.ports.store import Decided, RunFilter, Share, Store
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +62,8 @@ class Firing(Service):
         self.returning: set[RunKey] = set()
         self._one_by_one: set[int] = set()
         self.observer: RunObserver | None = None
+        self.share: Share | None = None
+        self.tally: Callable[[list[Decision]], None] = lambda _: None
         self._reconcile = False
         self._backlog = False
 
@@ -119,7 +121,7 @@ class Firing(Service):
     async def _pause(self, wait_us: int | None, *, progress: bool) -> float:
         """Return the seconds until something can be decided; after progress, perhaps at once."""
         now = self.clock.now_us()
-        next_us = await self.store.next_due_us()
+        next_us = await self.store.next_due_us(self.share)
         self._backlog = next_us is not None and next_us <= now
         if next_us is None:
             return self.poll_s
@@ -160,10 +162,10 @@ class Firing(Service):
 
     async def _due(self) -> list[DueJob]:
         until = self.clock.now_us() + self.limits.look_ahead_us
-        due = await self.store.due(until, self.batch_size)
+        due = await self.store.due(until, self.batch_size, self.share)
         if any(job.active and self.finisher.holds_job(job.id) for job in due):
             await self.finisher.flush()
-            due = await self.store.due(until, self.batch_size)
+            due = await self.store.due(until, self.batch_size, self.share)
         return due
 
     def _plans(self, due: Iterable[DueJob], free: int) -> list[tuple[DueJob, Plan]]:
@@ -204,11 +206,15 @@ class Firing(Service):
     ) -> bool:
         done = False
         runs: list[Run] = []
+        stored: list[Decision] = []
         for decision, answer in zip(decisions, answers, strict=True):
             done = done or answer.outcome in {"done", "overlaps"}
             runs.extend(answer.runs)
-            if answer.outcome == "overlaps":
+            if answer.outcome == "done":
+                stored.append(decision)
+            elif answer.outcome == "overlaps":
                 self._one_by_one.add(decision.job_id)
+        self.tally(stored)
         self._take(node_id, runs)
         return done
 

@@ -10,10 +10,11 @@ from typing import Literal
 from everbell.domain.job import US, Record
 from everbell.domain.notice import Moment
 from everbell.domain.records import Node
+from everbell.engine.clockwatch import ClockWatch
 from everbell.engine.service import Service
 from everbell.ports.clock import Clock
 from everbell.ports.load import LoadMeter
-from everbell.ports.store import ClusterStore
+from everbell.ports.store import ClusterStore, Pulse
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ class Identity(Record, frozen=True):
     version: str
     workers: int
     address: str = ""
+    roles: tuple[str, ...] = ("scheduler", "worker", "api")
+    tzdata: str = ""
 
 
 class Thresholds(Record, frozen=True):
@@ -39,8 +42,11 @@ class Thresholds(Record, frozen=True):
     max_cpu: float = 0
     heartbeat_s: float = 2.0
     lease_s: float = 6.0
+    max_clock_offset_s: float = 0.1
 
 
+SMOOTH = 0.2
+"""Part of the newest reading in the machine's CPU as other nodes see it."""
 FRESH_S = 1.0
 """Nothing starts on a node that has not looked at changes for so long: it may have slept."""
 
@@ -54,6 +60,9 @@ class Heartbeat(Service):
 
     The node trusts its lease less than the store does: it stops starting runs one heartbeat
     before the lease is over. ``fenced`` is called when the store has declared the node dead.
+
+    ``drained`` says why the node takes no new work although it could: an operator asked for it, or
+    its clock is wrong. While it is, ``drain`` is called at each beat: it hands back what waits.
 
     ``calm`` tells whether the node may judge others: not within a lease after it could not renew
     its own, or after the wall clock jumped, since then every lease looks over, also of the living.
@@ -86,8 +95,15 @@ class Heartbeat(Service):
         self.fenced: Callable[[], None] = lambda: None
         self.renewed: Callable[[], object] = lambda: None
         self.verify: Callable[[], Awaitable[object]] = _nothing
+        self.drain: Callable[[], Awaitable[object]] = _nothing
+        self.epoch: Callable[[int], object] = lambda _: None
+        self.clockwatch = ClockWatch(clock, thresholds.max_clock_offset_s)
         self.throttled = ""
+        self.drained = ""
         self.stopping = False
+        self.schema: int | None = None
+        self.newer_schema = ""
+        self._machine_cpu: float | None = None
 
     def trusted(self) -> bool:
         """Return whether the lease surely still holds, by the monotonic clock."""
@@ -119,28 +135,58 @@ class Heartbeat(Service):
         """Renew once."""
         rss, cpu = self._load.rss_bytes(), self._load.cpu_percent()
         self._judge(rss, cpu)
-        before = self.clock.monotonic()
-        if (await self._store.heartbeat(self._node(rss, cpu))).accepted:
-            if not self.trusted():
-                # Nothing starts before the claims were looked at: much may have been withdrawn.
-                await self.verify()
-                self._calm_from = self.clock.monotonic() + self._thresholds.lease_s
-            self._renewed = before
-            if self.calm():
-                self._see()
-            self.renewed()
-        else:
+        begun = self.clockwatch.now()
+        pulse = await self._store.heartbeat(self._node(rss, cpu))
+        if not pulse.accepted:
             log.error("this node was declared dead while it could not renew its lease; it rejoins")
             self.fenced()
             return 0.0
+        self.clockwatch.looked(begun, pulse.store_us)
+        if not self.trusted():
+            # Nothing starts before the claims were looked at: much may have been withdrawn.
+            await self.verify()
+            self._calm_from = self.clock.monotonic() + self._thresholds.lease_s
+        self._renewed = begun.monotonic_us / US
+        if self.calm():
+            self._see()
+        self._learn(pulse)
+        if self.drained:
+            await self.drain()
+        self.renewed()
         return self._thresholds.heartbeat_s
+
+    def _learn(self, pulse: Pulse) -> None:
+        """Act on what the store said."""
+        self.epoch(pulse.epoch)
+        if self.schema is None:
+            self.schema = pulse.schema
+        elif pulse.schema is not None and pulse.schema > self.schema and not self.newer_schema:
+            self.newer_schema = (
+                f"the database has schema {pulse.schema}, this program was made for"
+                f" {self.schema}: upgrade it"
+            )
+            log.warning("schema: %s", self.newer_schema)
+        drained = pulse.drained
+        if not drained and self.clockwatch.trouble:
+            drained = f"clock: {self.clockwatch.trouble}"
+        if drained and not self.drained:
+            log.warning("drained, taking no new work: %s", drained)
+        elif self.drained and not drained:
+            log.warning("no longer drained, taking work again")
+        if bool(drained) != bool(self.drained):
+            # The other nodes are to see it now, not a heartbeat later.
+            self.wake()
+        self.drained = drained
 
     def _node(self, rss: int, cpu: float) -> Node:
         now = self.clock.now_us()
         running, queued = self.busy()
         state: Literal["up", "draining", "throttled"] = "throttled" if self.throttled else "up"
-        if self.stopping:
+        if self.stopping or self.drained:
             state = "draining"
+        total, free = self._load.memory_bytes()
+        before = cpu if self._machine_cpu is None else self._machine_cpu
+        self._machine_cpu = before + SMOOTH * (cpu - before)
         return Node(
             id=self.node_id,
             name=self._identity.name,
@@ -157,7 +203,14 @@ class Heartbeat(Service):
             rss_bytes=rss,
             cpu_percent=cpu,
             address=self._identity.address,
-            reason=self.throttled,
+            reason=self.drained or self.throttled,
+            roles=self._identity.roles,
+            cores=self._load.cores(),
+            machine_cpu=round(self._machine_cpu, 1),
+            memory_total_bytes=total,
+            memory_free_bytes=free,
+            tzdata=self._identity.tzdata,
+            schema=self.schema or 0,
         )
 
     def _judge(self, rss: int, cpu: float) -> None:

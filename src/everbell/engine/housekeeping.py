@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 from everbell.domain.job import US, Job
@@ -16,6 +17,8 @@ from everbell.ports.store import NewRun, Store, Verdict
 log = logging.getLogger(__name__)
 
 ORPHANS_MAX = 500
+LOOK_S = 0.25
+"""Between looks for the dead, where the store sees them at once."""
 PURGE_MAX = 2000
 LONG_RUN_US = US
 """A run that lasts longer than this is marked as running; shorter ones cost no extra write."""
@@ -43,17 +46,32 @@ class Recovery(Service):
         self._store = store
         self._defaults = defaults
         self._period_s = period_s
+        self._orphans_at = -math.inf
         self.recovered: Callable[[], None] = lambda: None
+        self.died: Callable[[], None] = lambda: None
         self.may_judge: Callable[[], bool] = lambda: True
 
     async def step(self) -> float:
-        """Look once."""
+        """Look once. What dead nodes left is looked for when one died, and now and then."""
+        pause_s = min(LOOK_S, self._period_s) if self._store.sees_deaths else self._period_s
         if not self.may_judge():
-            return self._period_s
+            return pause_s
         now = self.clock.now_us()
         dead = await self._store.declare_dead(now)
         if dead:
-            log.warning("%d nodes are dead: their leases are over", len(dead))
+            log.warning("%d nodes are dead: %s", len(dead), ", ".join(dead))
+            self._orphans_at = -math.inf
+            self.died()
+        if self.clock.monotonic() < self._orphans_at:
+            return pause_s
+        count = await self._take_care(now)
+        if count < ORPHANS_MAX:
+            self._orphans_at = self.clock.monotonic() + self._period_s - LOOK_S / 2
+            return pause_s
+        return 0.0
+
+    async def _take_care(self, now: int) -> int:
+        """Hand over or give up orphans; return how many there were."""
         orphans = await self._store.orphans(now, ORPHANS_MAX)
         if orphans:
             ids = sorted({run.key.job_id for run in orphans})
@@ -70,7 +88,7 @@ class Recovery(Service):
             count = await self._store.recover(verdicts, now)
             log.warning("took care of %d runs that dead nodes left", count)
             self.recovered()
-        return 0.0 if len(orphans) == ORPHANS_MAX else self._period_s
+        return len(orphans)
 
 
 class Reporter(Service):
@@ -153,11 +171,12 @@ class Retention(Service):
         self._period_s = period_s
 
     async def step(self) -> float:
-        """Forget one batch."""
+        """Forget one batch. Days (UTC) are forgotten as a whole, which stores can do at once."""
         now = self.clock.now_us()
-        gone = await self._store.purge(now - self._history_us, PURGE_MAX)
+        before = now - self._history_us
+        gone = await self._store.purge(before - before % DAY_US, PURGE_MAX)
         await self._store.prune_nodes(now - DAY_US)
         if now - self._audit_purged_us >= HOUR_US:
             self._audit_purged_us = now
             await self._store.purge_audit(now - self._audit_us)
-        return 0.1 if gone == PURGE_MAX else self._period_s
+        return 0.1 if gone >= PURGE_MAX else self._period_s

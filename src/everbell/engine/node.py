@@ -12,8 +12,9 @@ from everbell.config.schema import Settings
 from everbell.domain.errors import StoreError
 from everbell.domain.job import US, Job, Retry
 from everbell.domain.notice import Moment
+from everbell.domain.notices import notices
 from everbell.domain.planner import Limits
-from everbell.domain.records import Hold
+from everbell.domain.records import Hold, Node
 from everbell.domain.run import Run, RunKey
 from everbell.domain.settle import Defaults
 from everbell.engine.catalog import Catalog
@@ -24,14 +25,19 @@ from everbell.engine.firing import Firing
 from everbell.engine.heartbeat import Heartbeat, Identity, Thresholds, Watcher
 from everbell.engine.holds import HoldEnds
 from everbell.engine.housekeeping import Recovery, Reporter, Retention
+from everbell.engine.loads import Loads
+from everbell.engine.placement import Placement
 from everbell.engine.service import Service
 from everbell.ports.clock import Clock, Entropy
 from everbell.ports.executor import CaptureSink, Executor
 from everbell.ports.load import LoadMeter
 from everbell.ports.observer import Change, RunObserver, Tracer
-from everbell.ports.store import Finished, Store
+from everbell.ports.store import Finished, Share, Store
 
 log = logging.getLogger(__name__)
+
+BEHIND_US = 250_000
+"""How late, in microseconds, a slot must be for nodes to take it that do not own its shard."""
 
 
 class World(NamedTuple):
@@ -61,6 +67,7 @@ class NodeEngine:
         self.failure = ""
         self._running = False
         self._stopped: list[Run] = []
+        self._notices: dict[str, str] = {}
         clock, store = world.clock, world.store
         defaults = _defaults(settings)
         self.catalog = Catalog(store)
@@ -92,6 +99,14 @@ class NodeEngine:
             thresholds=_thresholds(settings),
         )
         self.watcher = Watcher(clock, self._fail, store)
+        self.loads = Loads(clock)
+        self.placement = Placement(
+            clock,
+            self._fail,
+            store=store,
+            loads=self.loads,
+            behind_us=int(settings.engine.look_ahead * US) + BEHIND_US,
+        )
         period = max(settings.node.lease / 3, 0.2)
         self.recovery = Recovery(clock, self._fail, store, defaults, period)
         self.reporter = Reporter(clock, self._fail, store, self.execution)
@@ -127,7 +142,15 @@ class NodeEngine:
         self.heartbeat.fenced = self._rejoin
         self.heartbeat.verify = self._verify_claims
         self.heartbeat.renewed = self.execution.pump
+        self.heartbeat.drain = self._drain
+        self.heartbeat.epoch = self.placement.heard
+        self.placement.node_id = lambda: self.node_id
+        self.placement.dealt = self._dealt
+        self.placement.met = self._met
+        self.firing.tally = self.loads.decided
+        self.finisher.tally = self.loads.ended
         self.recovery.may_judge = self.heartbeat.calm
+        self.recovery.died = self._died
         self.watcher.changed = self._foreign_change
         self.watcher.looked = self._looked
         self.firing.timers.doubt = self.watcher.wake
@@ -147,6 +170,7 @@ class NodeEngine:
             self.reporter,
             self.recovery,
             self.watcher,
+            self.placement,
             self.firing,
             self.holds,
             self.retention,
@@ -204,9 +228,22 @@ class NodeEngine:
         states = {item.name: "ok" if item.healthy else "degraded" for item in self.services()}
         if self.heartbeat.throttled:
             states["load"] = self.heartbeat.throttled
+        states |= self.notices()
         if self.failure:
             states["failure"] = self.failure
         return states
+
+    def notices(self) -> dict[str, str]:
+        """Return what people should know, by subject; the node serves nevertheless."""
+        said = dict(self._notices)
+        heartbeat = self.heartbeat
+        if heartbeat.clockwatch.trouble:
+            said["clock"] = heartbeat.clockwatch.trouble
+        elif heartbeat.drained:
+            said["drained"] = heartbeat.drained
+        if heartbeat.newer_schema:
+            said["schema"] = heartbeat.newer_schema
+        return said
 
     def _new_id(self) -> None:
         node_id = "n" + self.world.entropy.token_bytes(8).hex()
@@ -218,7 +255,9 @@ class NodeEngine:
 
     def _may_claim(self) -> bool:
         self.execution.pump()
-        return self.heartbeat.trusted() and self._running and not self.heartbeat.throttled
+        heartbeat = self.heartbeat
+        willing = self._running and not heartbeat.throttled and not heartbeat.drained
+        return willing and heartbeat.trusted()
 
     def _may_start(self) -> bool:
         if not self.watcher.fresh():
@@ -239,6 +278,36 @@ class NodeEngine:
     def _stored(self, answers: list[Finished]) -> None:
         del answers
         self.firing.finished()
+
+    def _dealt(self, share: Share | None) -> None:
+        self.firing.share = share
+        self.firing.wake()
+
+    def _died(self) -> None:
+        """Take up what a dead node would have decided."""
+        self.placement.wake()
+        self.firing.wake()
+
+    def _met(self, nodes: Sequence[Node]) -> None:
+        """Say what the living nodes do not agree on, once."""
+        me = next((node for node in nodes if node.id == self.node_id), None)
+        if me is None:
+            return
+        said = notices(me, nodes, self.world.clock.now_us())
+        for subject, text in said.items():
+            if self._notices.get(subject) != text:
+                log.warning("%s: %s", subject, text)
+        self._notices = said
+
+    async def _drain(self) -> None:
+        """Hand back all that waits here, for its time or for a worker; what runs may end."""
+        waiting = [run.key for run in (*self.firing.timers.waiting(), *self.execution.ready())]
+        self._stopped += self.firing.timers.drop(waiting)
+        self._stopped += self.execution.drop(waiting)
+        try:
+            await self._give_back()
+        except StoreError as error:
+            log.warning("could not hand claims back, the next heartbeat tries again: %s", error)
 
     def _rejoin(self) -> None:
         """Drop everything that the store has given to others and come back as a new node."""
@@ -352,4 +421,5 @@ def _thresholds(settings: Settings) -> Thresholds:
         max_cpu=node.max_cpu,
         heartbeat_s=node.heartbeat,
         lease_s=node.lease,
+        max_clock_offset_s=node.max_clock_offset,
     )

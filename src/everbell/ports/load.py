@@ -18,3 +18,11 @@ class LoadMeter(Protocol):
     def cpu_percent(self) -> float:
         """Return the machine's CPU use since the last call, 0..100."""
         ...
+
+    def cores(self) -> int:
+        """Return how many cores this process may use; at least 1."""
+        ...
+
+    def memory_bytes(self) -> tuple[int, int]:
+        """Return the machine's memory, and how much of it is free for programs; 0 = unknown."""
+        ...

@@ -18,6 +18,7 @@ class SystemLoad:
         self._process = psutil.Process()
         self._rss = 0
         self._cpu: float | None = None
+        self._memory = (0, 0)
 
     def rss_bytes(self) -> int:
         """Return the resident memory of this process and of the programs that it started."""
@@ -42,6 +43,22 @@ class SystemLoad:
             return self._cpu or 0.0
         self._cpu = 0.0 if self._cpu is None else use
         return self._cpu
+
+    def cores(self) -> int:
+        """Return how many cores this process may use; at least 1."""
+        try:
+            return max(len(self._process.cpu_affinity() or ()), 1)
+        except (AttributeError, OSError, psutil.Error):  # no such thing on macOS
+            return psutil.cpu_count() or 1
+
+    def memory_bytes(self) -> tuple[int, int]:
+        """Return the machine's memory, and how much of it is free for programs; 0 = unknown."""
+        try:
+            found = psutil.virtual_memory()
+        except (OSError, psutil.Error):
+            return self._memory
+        self._memory = int(found.total), int(found.available)
+        return self._memory
 
 
 def _has_children(pid: int) -> bool:

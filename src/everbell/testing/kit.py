@@ -226,7 +226,8 @@ class Time:
         identity = Identity(name="kit", host="kit", pid=1, version=__version__, workers=1000)
         engine = NodeEngine(_SETTINGS, self._world, identity)
         # Nobody else writes to this store: what looks for others may rest.
-        for service in (engine.reporter, engine.watcher, engine.retention, engine.holds):
+        quiet = (engine.reporter, engine.watcher, engine.placement, engine.retention, engine.holds)
+        for service in quiet:
             service._period_s = RARELY_S  # noqa: SLF001
         return engine
 

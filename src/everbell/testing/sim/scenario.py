@@ -62,7 +62,7 @@ def draw(seed: int, *, store: str = "", minutes: float = 0) -> Options:
     faults = tuple(kind for kind in KINDS if chance.random() < 0.5)
     drawn = Options(
         seed=seed,
-        nodes=chance.choice([1, 1, 2]),
+        nodes=chance.choice([1, 2, 3]),
         jobs=chance.choice([3, 5, 8, 15]),
         minutes=chance.choice([2, 4, 6, 10]),
         start=chance.randrange(len(STARTS)),

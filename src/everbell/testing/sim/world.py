@@ -85,6 +85,14 @@ class SimLoad:
         """Return a constant."""
         return 5.0
 
+    def cores(self) -> int:
+        """Return a constant."""
+        return 2
+
+    def memory_bytes(self) -> tuple[int, int]:
+        """Return constants."""
+        return 64 * LOAD_RSS, 32 * LOAD_RSS
+
 
 class SimSink:
     """Keeps all output in memory until it is drained."""
@@ -161,6 +169,11 @@ class FaultyStore:
     def sees_deaths(self) -> bool:
         """What the store behind says."""
         return bool(self._shared.store.sees_deaths)
+
+    @property
+    def unseen_s(self) -> float:
+        """What the store behind says."""
+        return float(self._shared.store.unseen_s)
 
     def __getattr__(self, verb: str) -> Callable[..., Any]:
         call = partial(self._call, verb, getattr(self._shared.store, verb))
