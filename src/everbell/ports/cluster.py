@@ -8,7 +8,10 @@ from typing import Protocol
 from everbell.domain.job import Record
 from everbell.domain.records import Node
 
-__all__ = ["Assignment", "ClusterStore", "Pulse", "Share", "packed", "unpacked"]
+__all__ = ["UNSEEN_MAX_S", "Assignment", "ClusterStore", "Pulse", "Share", "packed", "unpacked"]
+
+UNSEEN_MAX_S = 0.25
+"""Others declare nobody dead whom they missed for less than 0.4 s."""
 
 
 class Share(Record, frozen=True):
@@ -76,6 +79,9 @@ class ClusterStore(Protocol):
       could not watch all the time, is not declared dead before its lease is over.
     - ``sees_deaths``: ``declare_dead`` is worth a call every quarter of a second, and writes only
       if somebody died.
+    - ``unseen_s``: for how many seconds others may have taken this process for dead although it
+      lives, because it lost its session and could neither renew it nor say so; 0.0 = surely not.
+      A node must not trust its lease while this is ``UNSEEN_MAX_S`` or more.
     - A drain is of a name: it outlasts the node's process, and its being forgotten.
     - ``remove_node`` forgets a node at once, and with the last one of a name its drain.
     - ``set_assignment`` is a compare-and-set: of all that follow one epoch, one is stored.
@@ -83,7 +89,15 @@ class ClusterStore(Protocol):
       one called a verb that withdraws claims. It is read after all that was asked for before.
     """
 
-    sees_deaths: bool
+    @property
+    def sees_deaths(self) -> bool:
+        """Whether deaths are seen before leases are over."""
+        ...
+
+    @property
+    def unseen_s(self) -> float:
+        """For how long (s) this process may count as dead."""
+        ...
 
     async def heartbeat(self, node: Node) -> Pulse:
         """Store what the node is and until when its lease lasts."""

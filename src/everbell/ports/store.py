@@ -371,8 +371,8 @@ class RunStore(Protocol):
         """Return jobs to be decided."""
         ...
 
-    async def next_due_us(self, share: Share | None = None) -> int | None:
-        """Return when something is due next, or None."""
+    async def next_due_us(self, share: Share | None = None, *, queued: bool = True) -> int | None:
+        """Return when something is due next, or None; without ``queued``, of slots only."""
         ...
 
     async def decide(self, node: str, decisions: Sequence[Decision], now_us: int) -> list[Decided]:

@@ -41,7 +41,7 @@ class MemoryClaims(MemoryDefinitions):
         ]
         return sorted(found, key=lambda job: (job.next_slot_us, job.id))[:limit]
 
-    async def next_due_us(self, share: Share | None = None) -> int | None:
+    async def next_due_us(self, share: Share | None = None, *, queued: bool = True) -> int | None:
         """See RunStore."""
         data = self._data
         waits_us = _waiting(share)
@@ -50,8 +50,8 @@ class MemoryClaims(MemoryDefinitions):
             for job in data.jobs.values()
             if job.next_slot_us is not None and data.plannable(job)
         ]
-        queued = [run.due_us for run, _ in self._takeable()]
-        return min(planned + queued, default=None)
+        waiting = [run.due_us for run, _ in self._takeable()] if queued else []
+        return min(planned + waiting, default=None)
 
     def _takeable(self) -> Iterator[tuple[Run, Job]]:
         data = self._data

@@ -19,6 +19,7 @@ class MemoryCluster:
 
     _data: Data
     sees_deaths = False
+    unseen_s = 0.0
 
     async def heartbeat(self, node: Node) -> Pulse:
         """See ClusterStore."""

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from everbell.domain.decision import Claim, Decision, DueJob, Mark
+from everbell.domain.placement import SHARDS
 from everbell.domain.run import Run, RunKey
-from everbell.ports.store import Decided
+from everbell.ports.store import Decided, Share
 from everbell.stores.postgres import locks, rows
 from everbell.stores.postgres.session import Session, Sql
 
@@ -18,19 +19,33 @@ _DUE = (
     "SELECT id, version, project_id, next_slot_us,"
     f" {_COUNT.format(ACTIVE)} AS active, {_COUNT.format('state = ' + repr('queued'))} AS queued,"
     " release_policy, release_until_us FROM jobs j"
-    f" WHERE {OPEN} AND next_slot_us IS NOT NULL AND next_slot_us <= $1"
+    f" WHERE {OPEN} AND next_slot_us IS NOT NULL AND next_slot_us <= $1{{}}"
     " ORDER BY next_slot_us, id LIMIT $2"
 )
+# A mask, one bit per shard: it costs each row the same, however many shards there are.
+_OWN = f"get_bit({{}}, (id % {SHARDS})::int) = 1"
+_DUE_SHARED = _DUE.format(f" AND (next_slot_us <= $3 OR {_OWN.format('$4::bytea')})")
+_DUE = _DUE.format("")
 # Of jobs that are disabled or parked only manual runs and later attempts start.
 TAKEABLE = (
     "held = 0 AND quarantined = ''"
     " AND (cause = 'manual' OR attempt > 1 OR (enabled AND parked = ''))"
 )
-_NEXT = (
-    f"SELECT least((SELECT next_slot_us FROM jobs WHERE {OPEN} AND next_slot_us IS NOT NULL"
-    " ORDER BY next_slot_us LIMIT 1), (SELECT due_us FROM runs r JOIN jobs ON id = job_id"
-    f" WHERE state = 'queued' AND {TAKEABLE} ORDER BY due_us LIMIT 1))"
+_PLANNED = f"SELECT next_slot_us FROM jobs WHERE {OPEN} AND next_slot_us IS NOT NULL"
+_FIRST = f"{_PLANNED} ORDER BY next_slot_us LIMIT 1"
+_QUEUED = (
+    "SELECT due_us FROM runs r JOIN jobs ON id = job_id"
+    f" WHERE state = 'queued' AND {TAKEABLE} ORDER BY due_us LIMIT 1"
 )
+# The first of all, whoever it is of, counts at that time and the time behind; only an own job can
+# count before. So nothing after that is looked at.
+_FIRST_SHARED = (
+    f"SELECT coalesce(({_PLANNED} AND next_slot_us < f.next_slot_us + $1"
+    f" AND {_OWN.format('$2::bytea')} ORDER BY next_slot_us LIMIT 1), f.next_slot_us + $1)"
+    f" FROM ({_FIRST}) f"
+)
+_NEXT = f"SELECT least(({_FIRST}), ({_QUEUED}))"
+_NEXT_SHARED = f"SELECT least(({_FIRST_SHARED}), ({_QUEUED}))"
 _PLAIN = "SELECT * FROM decide_plain_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _GUARDS = (
     f"SELECT id, version, next_slot_us, {_COUNT.format(ACTIVE)} FROM jobs j"
@@ -65,14 +80,32 @@ OVERLAPS = Decided(outcome="overlaps")
 DONE = Decided(outcome="done")
 
 
-async def due(sql: Sql, until_us: int, limit: int) -> list[DueJob]:
+async def due(sql: Sql, until_us: int, limit: int, share: Share | None) -> list[DueJob]:
     """See RunStore.due."""
-    return [DueJob(**dict(row)) for row in await sql.rows(_DUE, until_us, limit)]
+    if share is None:
+        found = await sql.rows(_DUE, until_us, limit)
+    else:
+        behind_us = until_us - share.behind_us
+        found = await sql.rows(_DUE_SHARED, until_us, limit, behind_us, _mask(share))
+    return [DueJob(**dict(row)) for row in found]
 
 
-async def next_due_us(sql: Sql) -> int | None:
+def _mask(share: Share) -> bytes:
+    """Return one bit per shard: 1 = it is of the share."""
+    mask = bytearray(SHARDS // 8)
+    for shard in share.shards:
+        mask[shard // 8] |= 1 << shard % 8
+    return bytes(mask)
+
+
+async def next_due_us(sql: Sql, share: Share | None, *, queued: bool) -> int | None:
     """See RunStore.next_due_us."""
-    found: int | None = await sql.value(_NEXT)
+    found: int | None
+    if share is None:
+        found = await sql.value(_NEXT if queued else _FIRST)
+    else:
+        asked = (share.behind_us, _mask(share))
+        found = await sql.value(_NEXT_SHARED if queued else _FIRST_SHARED, *asked)
     return found
 
 

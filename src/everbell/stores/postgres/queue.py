@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from everbell.domain.errors import NotFoundError
-from everbell.domain.run import PLANNED, WAITS, Run
+from everbell.domain.run import PLANNED, WAITS, Run, RunKey
 from everbell.ports.store import NewRun
 from everbell.stores.postgres import limits, locks, rows
 from everbell.stores.postgres.claims import ACTIVE, TAKEABLE
@@ -30,6 +30,13 @@ _WAITING = (
     " AND (due_us, slot_us, job_id, trigger_id) > ($2, $3, $4, $5)"
     " AND job_id <> ALL ($6::bigint[])"
     " ORDER BY due_us, slot_us, job_id, trigger_id LIMIT $7"
+)
+_ASKED = (
+    "SELECT r.slot_us, r.job_id, r.trigger_id, r.due_us, max_active, limited"
+    " FROM unnest($1::bigint[], $2::bigint[], $3::text[]) AS a (slot, job, trigger)"
+    " JOIN runs r ON r.slot_us = a.slot AND r.job_id = a.job AND r.trigger_id = a.trigger"
+    f" JOIN jobs ON id = r.job_id WHERE state || '' = 'queued' AND due_us <= $4 AND {TAKEABLE}"
+    " ORDER BY due_us, slot_us, job_id, trigger_id"
 )
 _STILL = (
     "SELECT r.slot_us, r.job_id, r.trigger_id, r.due_us, max_active, limited"
@@ -117,13 +124,19 @@ async def hand_back(sql: Sql, runs: Sequence[Run], now_us: int) -> int:
     return count
 
 
-async def take_queued(sql: Sql, node: str, now_us: int, limit: int) -> list[Run]:
+async def take_queued(
+    sql: Sql, node: str, now_us: int, limit: int, keys: Sequence[RunKey] | None
+) -> list[Run]:
     """See RunStore.take_queued.
 
     What looks startable is chosen first, then locked and looked at again: others may take the same.
     """
+    asked = None if keys is None else dict.fromkeys(keys)
     for _ in range(_RACES):
-        chosen = await _choose(sql, now_us, limit)
+        if asked is None:
+            chosen = await _choose(sql, now_us, limit)
+        else:
+            chosen = await _choose_of(sql, now_us, limit, asked)
         if not chosen:
             return []
         await locks.jobs(sql, [row[1] for row in chosen])
@@ -136,6 +149,15 @@ async def take_queued(sql: Sql, node: str, now_us: int, limit: int) -> list[Run]
         if mine:
             return await _take(sql, node, now_us, mine)
     return []
+
+
+async def _choose_of(sql: Sql, now_us: int, limit: int, keys: Iterable[RunKey]) -> list[Any]:
+    """Return those of the runs that can start, in order; nothing is locked yet."""
+    asked = rows.columns(((it.slot_us, it.job_id, it.trigger_id) for it in keys), 3)
+    found = await sql.rows(_ASKED, *asked, now_us)
+    room = _Room(sql)
+    await room.look(found)
+    return [row for row in found if room.take(row)][:limit]
 
 
 async def _choose(sql: Sql, now_us: int, limit: int) -> list[Any]:

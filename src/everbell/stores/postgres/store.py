@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Literal, TypeVar
 
 import asyncpg
@@ -15,6 +15,7 @@ from everbell.domain.job import Job, JobVersion
 from everbell.domain.records import Credential, Hold, Limit, Node, Project
 from everbell.domain.run import Attempt, Run, RunKey
 from everbell.ports.store import (
+    Assignment,
     Decided,
     Finish,
     Finished,
@@ -26,6 +27,7 @@ from everbell.ports.store import (
     Pulse,
     Revoked,
     RunFilter,
+    Share,
     Verdict,
 )
 from everbell.stores.postgres import (
@@ -43,6 +45,8 @@ from everbell.stores.postgres import (
 from everbell.stores.postgres import jobs as catalog
 from everbell.stores.postgres.connection import Target, Tls, context, prepare
 from everbell.stores.postgres.errors import translate
+from everbell.stores.postgres.presence import Look, Presence
+from everbell.stores.postgres.receiving import refuse_unfinished
 from everbell.stores.postgres.session import NotPlain, Pool, Session, Sql, Verb
 
 T = TypeVar("T")
@@ -55,11 +59,18 @@ class PostgresStore:
     ends are one round trip each; what is not ordinary takes a few statements for the whole batch.
     """
 
+    sees_deaths = True
+
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._session = Session(pool)
+        # A heartbeat never waits behind others for a connection.
+        self._own = pool.single()
+        self._pulse = Session(self._own)
+        self.presence = Presence(pool.extra, self._pulse)
         self._write = self._session.write
         self._read = self._session.read
+        self._quick = self._session.quick
 
     @classmethod
     async def open(
@@ -74,8 +85,8 @@ class PostgresStore:
 
         ``tls`` verifies the server in full, name included; without, ``sslmode`` of the URL counts.
 
-        Raises ConfigError (files of ``tls``, the URL), StoreUnavailable (not there, refused) and
-        StoreCorrupt (of another program, or of a newer version).
+        Raises ConfigError (files of ``tls``, the URL, an unfinished move into it), StoreUnavailable
+        (not there, refused) and StoreCorrupt (of another program, or of a newer version).
         """
         target = Target(url, tls, busy_timeout_s)
         pool = Pool(target, context(tls) if tls is not None else None, connections)
@@ -87,6 +98,7 @@ class PostgresStore:
             raise ConfigError(message, hint=hint) from error
         try:
             await prepare(con, target.where)
+            await refuse_unfinished(con, target.where)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             con.terminate()
             raise translate(error, target.where, unknown=False) from error
@@ -99,6 +111,8 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Let go of the connections. May be called twice."""
+        await self.presence.close()
+        await self._own.close()
         await self._pool.close()
 
     async def _short(self, way: Awaitable[T] | None, long_way: Callable[[Sql], Awaitable[T]]) -> T:
@@ -255,13 +269,13 @@ class PostgresStore:
 
     # --- runs ---
 
-    async def due(self, until_us: int, limit: int) -> list[DueJob]:
+    async def due(self, until_us: int, limit: int, share: Share | None = None) -> list[DueJob]:
         """See RunStore."""
-        return await self._read(lambda sql: claims.due(sql, until_us, limit))
+        return await self._quick(lambda sql: claims.due(sql, until_us, limit, share))
 
-    async def next_due_us(self) -> int | None:
+    async def next_due_us(self, share: Share | None = None, *, queued: bool = True) -> int | None:
         """See RunStore."""
-        return await self._read(claims.next_due_us)
+        return await self._quick(lambda sql: claims.next_due_us(sql, share, queued=queued))
 
     async def decide(self, node: str, decisions: Sequence[Decision], now_us: int) -> list[Decided]:
         """See RunStore."""
@@ -273,9 +287,11 @@ class PostgresStore:
         """See RunStore."""
         return await self._write(lambda sql: queue.enqueue(sql, run))
 
-    async def take_queued(self, node: str, now_us: int, limit: int) -> list[Run]:
+    async def take_queued(
+        self, node: str, now_us: int, limit: int, keys: Sequence[RunKey] | None = None
+    ) -> list[Run]:
         """See RunStore."""
-        return await self._write(lambda sql: queue.take_queued(sql, node, now_us, limit))
+        return await self._write(lambda sql: queue.take_queued(sql, node, now_us, limit, keys))
 
     async def mark_running(
         self,
@@ -301,7 +317,7 @@ class PostgresStore:
 
     async def orphans(self, now_us: int, limit: int) -> list[Run]:
         """See RunStore."""
-        return await self._read(lambda sql: ledger.orphans(sql, now_us, limit))
+        return await self._quick(lambda sql: ledger.orphans(sql, now_us, limit))
 
     async def recover(self, verdicts: Sequence[Verdict], now_us: int) -> int:
         """See RunStore."""
@@ -309,11 +325,11 @@ class PostgresStore:
 
     async def still_claimed(self, claims: Sequence[tuple[RunKey, int]]) -> list[RunKey]:
         """See RunStore."""
-        return await self._read(lambda sql: ledger.still_claimed(sql, claims))
+        return await self._quick(lambda sql: ledger.still_claimed(sql, claims))
 
     async def cancel_flags(self, node: str) -> list[RunKey]:
         """See RunStore."""
-        return await self._read(lambda sql: ledger.cancel_flags(sql, node))
+        return await self._quick(lambda sql: ledger.cancel_flags(sql, node))
 
     async def append_output(self, chunks: Sequence[OutputChunk]) -> None:
         """See RunStore."""
@@ -353,15 +369,28 @@ class PostgresStore:
 
     async def heartbeat(self, node: Node) -> Pulse:
         """See ClusterStore."""
-        return await cluster.heartbeat(self._session, node)
+        self.presence.hold(node.id)
+        return await cluster.heartbeat(self._pulse, node, self.presence.key(node.id))
 
     async def leave(self, node_id: str, now_us: int) -> None:
         """See ClusterStore."""
         await self._write(lambda sql: cluster.leave(sql, node_id, now_us))
+        self.presence.let_go(node_id)
 
     async def declare_dead(self, now_us: int) -> list[str]:
         """See ClusterStore."""
-        return await self._write(lambda sql: cluster.declare_dead(sql, now_us))
+        look = await self.presence.look(now_us)
+        if look is None:
+            over = await self._quick(lambda sql: cluster.any_over(sql, now_us))
+            look = Look(over=over)
+        if not look.over and not look.vanished:
+            return []
+        return await self._write(lambda sql: cluster.declare_dead(sql, now_us, look.vanished))
+
+    @property
+    def unseen_s(self) -> float:
+        """See ClusterStore."""
+        return self.presence.unseen_s()
 
     async def list_nodes(self) -> list[Node]:
         """See ClusterStore."""
@@ -371,6 +400,34 @@ class PostgresStore:
         """See ClusterStore."""
         return await self._write(lambda sql: cluster.prune_nodes(sql, before_us))
 
+    async def drain(self, name: str, reason: str, now_us: int) -> bool:
+        """See ClusterStore."""
+        return await self._write(lambda sql: cluster.drain(sql, name, reason, now_us))
+
+    async def resume(self, name: str) -> bool:
+        """See ClusterStore."""
+        return await self._write(lambda sql: cluster.resume(sql, name))
+
+    async def remove_node(self, node_id: str, now_us: int) -> None:
+        """See ClusterStore."""
+        await self._write(lambda sql: cluster.remove_node(sql, node_id, now_us))
+
+    async def get_assignment(self) -> Assignment:
+        """See ClusterStore."""
+        return await self._quick(cluster.get_assignment)
+
+    async def set_assignment(self, new: Assignment) -> bool:
+        """See ClusterStore."""
+        return await cluster.set_assignment(self._session, new)
+
+    async def report_loads(self, loads: Mapping[int, float], now_us: int) -> None:
+        """See ClusterStore."""
+        await cluster.report_loads(self._session, loads, now_us)
+
+    async def shard_loads(self) -> dict[int, float]:
+        """See ClusterStore."""
+        return await self._quick(cluster.shard_loads)
+
     async def change_counter(self) -> int:
         """See ClusterStore: a row that withdrawing verbs write in their transaction."""
-        return await self._read(cluster.change_counter)
+        return await self._quick(cluster.change_counter)

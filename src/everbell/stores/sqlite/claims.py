@@ -49,6 +49,10 @@ _TAKEABLE = (
     "held = 0 AND quarantined = ''"
     " AND (cause = 'manual' OR attempt > 1 OR (enabled = 1 AND parked = ''))"
 )
+_NEXT_QUEUED = (
+    "SELECT due_us FROM runs CROSS JOIN jobs ON id = job_id"
+    f" WHERE state = 'queued' AND {_TAKEABLE} ORDER BY due_us LIMIT 1"
+)
 _WAITING = (
     "SELECT slot_us, job_id, trigger_id, max_active, limited FROM {}"
     " CROSS JOIN jobs ON id = job_id"
@@ -100,7 +104,7 @@ def _mask(share: Share) -> bytes:
     return bytes(mask)
 
 
-def next_due_us(sql: apsw.Cursor, share: Share | None) -> int | None:
+def next_due_us(sql: apsw.Cursor, share: Share | None, *, queued: bool) -> int | None:
     """See RunStore.next_due_us."""
     planned = sql.execute(_NEXT).get
     if planned is not None and share is not None:
@@ -108,11 +112,8 @@ def next_due_us(sql: apsw.Cursor, share: Share | None) -> int | None:
         behind = planned + share.behind_us
         own = sql.execute(_NEXT_OWN, (behind, _mask(share))).get
         planned = behind if own is None else own
-    queued = sql.execute(
-        "SELECT due_us FROM runs CROSS JOIN jobs ON id = job_id"
-        f" WHERE state = 'queued' AND {_TAKEABLE} ORDER BY due_us LIMIT 1"
-    ).get
-    return min((at for at in (planned, queued) if at is not None), default=None)
+    waiting = sql.execute(_NEXT_QUEUED).get if queued else None
+    return min((at for at in (planned, waiting) if at is not None), default=None)
 
 
 class Tokens:

@@ -150,7 +150,8 @@ def report_loads(sql: apsw.Cursor, loads: Mapping[int, float], now_us: int) -> N
 
 def shard_loads(sql: apsw.Cursor) -> dict[int, float]:
     """See ClusterStore.shard_loads."""
-    found = sql.execute("SELECT shard, weight FROM shard_loads ORDER BY shard").fetchall()
+    query = "SELECT shard, weight FROM shard_loads ORDER BY shard"
+    found: list[Any] = sql.execute(query).fetchall()
     return {int(shard): float(weight) for shard, weight in found}
 
 

@@ -70,6 +70,7 @@ class SqliteStore:
     """
 
     sees_deaths = False
+    unseen_s = 0.0
 
     def __init__(self, writer: Worker | _Inline, reader: Worker | _Inline) -> None:
         self._writer = writer
@@ -288,9 +289,9 @@ class SqliteStore:
         """See RunStore."""
         return await self._read(lambda sql: claims.due(sql, until_us, limit, share))
 
-    async def next_due_us(self, share: Share | None = None) -> int | None:
+    async def next_due_us(self, share: Share | None = None, *, queued: bool = True) -> int | None:
         """See RunStore."""
-        return await self._read(lambda sql: claims.next_due_us(sql, share))
+        return await self._read(lambda sql: claims.next_due_us(sql, share, queued=queued))
 
     async def decide(self, node: str, decisions: Sequence[Decision], now_us: int) -> list[Decided]:
         """See RunStore."""

@@ -64,6 +64,11 @@ class PlacementContract:
         await store.enqueue(new_run(a, due=NOW - SEC // 2), NOW)
         assert await store.next_due_us(share(a)) == NOW - SEC // 2
         assert await store.next_due_us(share()) == NOW - SEC // 2
+        assert await store.next_due_us(share(a), queued=False) == NOW
+        assert await store.next_due_us(queued=False) == NOW - SEC
+        nobody = Share(shards=(), behind_us=1 << 60)
+        assert await store.due(NOW + 999 * SEC, 9, nobody) == []
+        assert await store.next_due_us(nobody) == NOW - SEC // 2
 
     async def test_what_is_not_planned_is_of_no_share(self, store: Store) -> None:
         a, b = await add_jobs(store, new_job("a"), new_job("b", cursor=NOW + SEC))
