@@ -94,7 +94,7 @@ export interface RotateIn {
 export interface JobIn {
   /** Printable, no space around */
   name: string
-  action: HttpAction | CommandAction | ScriptAction | PythonAction
+  action: HttpAction | CommandAction | ScriptAction | PythonAction | QueueAction
   project?: number | string | null
   description?: string
   schedule?: string | null
@@ -119,7 +119,7 @@ export interface JobIn {
   on_failure?: OnFailure
   delivery?: "at_least_once" | "at_most_once"
   data?: any
-  check?: HttpAction | CommandAction | ScriptAction | PythonAction | null
+  check?: HttpAction | CommandAction | ScriptAction | PythonAction | QueueAction | null
   then?: Array<ThenIn>
   limits?: Array<string>
   tags?: Array<string>
@@ -167,6 +167,14 @@ export interface PythonAction {
   mode?: "auto" | "inline" | "subprocess" | "thread"
   app?: string
   retired?: string
+}
+
+/** A message for other programs, on the queue of `driver`, one that the settings list. `data` replaces the job's. `max_length`: messages in the queue above which the run fails instead of adding; 0 = no limit, None = the node's setting. */
+export interface QueueAction {
+  kind: "queue"
+  driver: string
+  data?: any
+  max_length?: number | null
 }
 
 /** What a local time that does not exist, or exists twice, means (Debian cron by default). */
@@ -231,7 +239,7 @@ export interface JobOut {
   jitter: number
   dst: Dst
   week_start: string
-  action: HttpAction | CommandAction | ScriptAction | PythonAction
+  action: HttpAction | CommandAction | ScriptAction | PythonAction | QueueAction
   data: any
   misfire: MisfireIn
   overlap: string
@@ -239,7 +247,7 @@ export interface JobOut {
   retry: RetryIn | null
   timeout: number | null
   on_failure: OnFailure
-  check: HttpAction | CommandAction | ScriptAction | PythonAction | null
+  check: HttpAction | CommandAction | ScriptAction | PythonAction | QueueAction | null
   then: Array<ThenIn>
   limits: Array<string>
   delivery: string
@@ -748,7 +756,7 @@ export interface JobPatch {
   on_failure?: OnFailure | null
   delivery?: "at_least_once" | "at_most_once" | null
   data?: any | null
-  check?: HttpAction | CommandAction | ScriptAction | PythonAction | null
+  check?: HttpAction | CommandAction | ScriptAction | PythonAction | QueueAction | null
   then?: Array<ThenIn> | null
   limits?: Array<string> | null
   tags?: Array<string> | null

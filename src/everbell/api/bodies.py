@@ -24,7 +24,7 @@ _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`\Z", re.DOTALL)
 _ABSENT = re.compile(r"Object missing required field `(.*)`\Z", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `([^`]*)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
-_KINDS = "http, command, script or python"
+_KINDS = "http, command, script, python or queue"
 _EXAMPLES = {
     "action": 'such as {"kind": "http", "url": "https://example.com/callback"}',
     "name": "the name that people will know it by",

@@ -13,12 +13,13 @@ from everbell.domain.job import (
     HttpAction,
     OnFailure,
     PythonAction,
+    QueueAction,
     ScriptAction,
 )
 from everbell.domain.records import Scope
 from everbell.domain.run import State, Trigger
 
-ActionIn = HttpAction | CommandAction | ScriptAction | PythonAction
+ActionIn = HttpAction | CommandAction | ScriptAction | PythonAction | QueueAction
 Key = int | str
 Time = Annotated[
     str, Meta(description="ISO 8601, UTC, ends with Z", extra_json_schema={"format": "date-time"})

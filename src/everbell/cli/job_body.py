@@ -81,6 +81,7 @@ _WHAT = (
     click.option("--batch", is_flag=True, help="Share one request with runs of the same instant."),
     click.option("--script", metavar="FILE", help="Run this script; - reads it from stdin."),
     click.option("--interpreter", help="Of the script (sh)."),
+    click.option("--queue", metavar="DRIVER", help="Put a message on the queue of this driver."),
     click.option("--cwd", metavar="DIR", help="Directory of the process."),
     click.option("--env", "env", metavar="NAME=VALUE", multiple=True, help="Repeatable."),
 )
@@ -240,7 +241,7 @@ def _text(given: dict[str, Any], names: tuple[str, ...]) -> str | None:
 
 
 def _action(given: dict[str, Any], argv: tuple[str, ...]) -> dict[str, Any] | None:
-    said = [flag for flag in ("http", "script") if given.get(flag)]
+    said = [flag for flag in ("http", "script", "queue") if given.get(flag)]
     kinds = [f"--{flag}" for flag in said] + (["a command"] if argv else [])
     if len(kinds) > 1:
         raise UsageError(f"{' and '.join(kinds)} both say what to run", hint="keep one of them")
@@ -255,6 +256,8 @@ def _action(given: dict[str, Any], argv: tuple[str, ...]) -> dict[str, Any] | No
         if given.get("batch"):
             action["batch"] = True
         return action
+    if given.get("queue"):
+        return {"kind": "queue", "driver": given["queue"]}
     if given.get("script"):
         action = {"kind": "script", "text": _read(str(given["script"]))}
         if given.get("interpreter"):

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         OnFailure,
         OtherAction,
         PythonAction,
+        QueueAction,
         Retry,
         ScriptAction,
         Then,
@@ -87,7 +88,7 @@ _HOMES = {
     ),
     "everbell.client.shapes": (
         "Action", "CommandAction", "Dst", "HttpAction", "JobIn", "JobPatch", "Misfire",
-        "OnFailure", "OtherAction", "PythonAction", "Retry", "ScriptAction", "Then",
+        "OnFailure", "OtherAction", "PythonAction", "QueueAction", "Retry", "ScriptAction", "Then",
     ),
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
@@ -98,9 +99,9 @@ __all__ = [
     "Conflict", "Credential", "Dst", "End", "FieldError", "Forbidden", "Health", "Hold",
     "HttpAction", "Invalid", "InvalidSchedule", "Job", "JobIn", "JobPatch", "Limit", "Misfire",
     "Node", "NotFound", "OnFailure", "OtherAction", "Output", "Page", "Plan", "Preview", "Project",
-    "PythonAction", "RateLimited", "Retry", "Run", "ScriptAction", "ServerFailed", "Simulation",
-    "Skipped", "Slot", "Then", "TooLarge", "Unauthenticated", "Unreachable", "Verification",
-    "VersionMismatch", "WaitTimeout", "Why",
+    "PythonAction", "QueueAction", "RateLimited", "Retry", "Run", "ScriptAction", "ServerFailed",
+    "Simulation", "Skipped", "Slot", "Then", "TooLarge", "Unauthenticated", "Unreachable",
+    "Verification", "VersionMismatch", "WaitTimeout", "Why",
 ]  # fmt: skip
 
 

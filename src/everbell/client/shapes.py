@@ -21,7 +21,9 @@ Fields = Mapping[str, Any]
 
 
 class Action:
-    """What a run does: HttpAction, CommandAction, ScriptAction, PythonAction or OtherAction."""
+    """What a run does: HttpAction, CommandAction, ScriptAction, PythonAction, QueueAction or
+    OtherAction.
+    """
 
     __slots__ = ()
 
@@ -80,6 +82,18 @@ class PythonAction(
     retired: str = ""
 
 
+class QueueAction(Action, msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="queue"):
+    """A message for other programs, on the queue of ``driver``, one that the server lists.
+
+    ``data`` replaces the job's. ``max_length``: messages in the queue above which the run fails
+    instead of adding; 0 = no limit, None = the server's setting.
+    """
+
+    driver: str
+    data: Any = None
+    max_length: int | None = None
+
+
 class OtherAction(Action):
     """An action of a kind that this version of the client does not know; kept as it came."""
 
@@ -103,8 +117,8 @@ class OtherAction(Action):
         return f"OtherAction({self.fields!r})"
 
 
-KNOWN_ACTIONS = HttpAction | CommandAction | ScriptAction | PythonAction
-ACTION_KINDS = ("http", "command", "script", "python")
+KNOWN_ACTIONS = HttpAction | CommandAction | ScriptAction | PythonAction | QueueAction
+ACTION_KINDS = ("http", "command", "script", "python", "queue")
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):

@@ -71,7 +71,19 @@ class PythonAction(Record, frozen=True, tag_field="kind", tag="python"):
     retired: str = ""
 
 
-Action = HttpAction | CommandAction | ScriptAction | PythonAction
+class QueueAction(Record, frozen=True, tag_field="kind", tag="queue"):
+    """A message for other programs, on the queue of ``driver``, one that the settings list.
+
+    ``data`` replaces the job's. ``max_length``: messages in the queue above which the run fails
+    instead of adding; 0 = no limit, None = the node's setting.
+    """
+
+    driver: str
+    data: Any = None
+    max_length: int | None = None
+
+
+Action = HttpAction | CommandAction | ScriptAction | PythonAction | QueueAction
 
 
 class Misfire(Record, frozen=True):

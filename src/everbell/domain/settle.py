@@ -6,7 +6,7 @@ import hashlib
 import math
 from typing import Literal
 
-from everbell.domain.job import US, Action, Definition, HttpAction, Record, Retry
+from everbell.domain.job import US, Action, Definition, HttpAction, QueueAction, Record, Retry
 from everbell.domain.run import PLANNED, Outcome, Run, State
 
 RETRY_AFTER_MAX_S = 86_400.0
@@ -38,8 +38,8 @@ def timeout_of(definition: Definition, defaults: Defaults) -> float:
     """Return the seconds that one attempt of the job may take."""
     if definition.timeout_s is not None:
         return definition.timeout_s
-    is_http = isinstance(definition.action, HttpAction)
-    return defaults.http_timeout_s if is_http else defaults.process_timeout_s
+    is_short = isinstance(definition.action, HttpAction | QueueAction)
+    return defaults.http_timeout_s if is_short else defaults.process_timeout_s
 
 
 CHECK_TIMEOUT_S = 60.0

@@ -7,15 +7,24 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from everbell.domain.errors import FieldProblem
-from everbell.domain.job import Action, CommandAction, HttpAction, PythonAction, ScriptAction
+from everbell.domain.job import (
+    Action,
+    CommandAction,
+    HttpAction,
+    PythonAction,
+    QueueAction,
+    ScriptAction,
+)
 
 MAX_URL = 2_048
 MAX_SCRIPT = 1_048_576
 MAX_ARGS = 1_000
 MAX_NAME = 500
+MAX_LENGTH = 1_000_000_000
 MAX_ARG_BYTES = 131_072  # Linux: MAX_ARG_STRLEN, the longest single argument or variable
 _NO_NUL = "leave out U+0000"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_DRIVER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}\Z")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SUCCESS = re.compile(r"[1-5](xx|[0-9][0-9])\Z")
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
@@ -35,6 +44,12 @@ def action_problems(action: Action, *, check: bool = False) -> Iterator[FieldPro
         return
     if isinstance(action, PythonAction):
         yield from _python(action)
+        return
+    if isinstance(action, QueueAction):
+        if check:
+            hint = "use http, command, script or python: a queue gives no answer"
+            yield FieldProblem("/action/kind", "does not go with a check", hint=hint)
+        yield from _queue(action)
         return
     if isinstance(action, CommandAction):
         if not action.argv or not action.argv[0].strip():
@@ -107,6 +122,15 @@ def _python(action: PythonAction) -> Iterator[FieldProblem]:
         if not name.isidentifier():
             hint = "letters, digits, underscore"
             yield FieldProblem(f"/action/kwargs/{name[:80]}", "is no parameter name", hint=hint)
+
+
+def _queue(action: QueueAction) -> Iterator[FieldProblem]:
+    if not _DRIVER.match(action.driver):
+        hint = "letters, digits, dot, dash, underscore; one of `queues.drivers`"
+        yield FieldProblem("/action/driver", "is no name of a driver", hint=hint)
+    if action.max_length is not None and not 0 <= action.max_length <= MAX_LENGTH:
+        hint = f"a whole number from 0 (no limit) to {MAX_LENGTH}"
+        yield FieldProblem("/action/max_length", f"is {action.max_length}", hint=hint)
 
 
 def _script(action: ScriptAction) -> Iterator[FieldProblem]:

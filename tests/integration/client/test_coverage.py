@@ -233,6 +233,7 @@ RECORDS = {
     "CommandAction": shapes.CommandAction,
     "ScriptAction": shapes.ScriptAction,
     "PythonAction": shapes.PythonAction,
+    "QueueAction": shapes.QueueAction,
     "Dst": shapes.Dst,
     "MisfireIn": shapes.Misfire,
     "RetryIn": shapes.Retry,

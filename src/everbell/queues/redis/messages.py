@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from redis.exceptions import ResponseError
 
@@ -49,14 +49,17 @@ class RedisMessages:
         """Store messages, many in one command. A server that is away is waited for a moment."""
         if not await self._link.up(self._link.timeout_s):
             return [self._link.trouble] * len(messages)
-        groups = list(_groups(messages))
+        groups = _groups(messages)
+        commands = [_command([messages[at] for at in group]) for group in groups]
         try:
-            answers = await self._link.over(self._line, *(_command(group) for group in groups))
+            answers = await self._link.over(self._line, *commands)
         except StoreError as error:
             return [self._lost(error)] * len(messages)
-        told: list[str] = []
+        told = [""] * len(messages)
         for group, answer in zip(groups, answers, strict=True):
-            told += self._told(group, answer)
+            texts = self._told([messages[at] for at in group], answer)
+            for at, text in zip(group, texts, strict=True):
+                told[at] = text
         return told
 
     async def close(self) -> None:
@@ -84,23 +87,19 @@ class RedisMessages:
         return [""] * stored + [full] * (len(group) - stored)
 
 
-def _groups(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Divide messages into runs of one queue, none of them large."""
-    group: list[Message] = []
-    size = 0
-    for one in messages:
-        same = bool(group) and (one.key, one.kind, one.max_length) == (
-            group[0].key,
-            group[0].kind,
-            group[0].max_length,
-        )
-        if group and not (same and len(group) < CHUNK and size < CHUNK_BYTES):
-            yield group
+def _groups(messages: Sequence[Message]) -> list[list[int]]:
+    """Divide messages, by their places, into groups of one queue each, none of them large."""
+    groups: list[list[int]] = []
+    newest: dict[tuple[str, str, int], tuple[list[int], int]] = {}
+    for at, one in enumerate(messages):
+        queue = (one.key, one.kind, one.max_length)
+        group, size = newest.get(queue, ([], 0))
+        if not group or len(group) >= CHUNK or size >= CHUNK_BYTES:
             group, size = [], 0
-        group.append(one)
-        size += len(one.body)
-    if group:
-        yield group
+            groups.append(group)
+        group.append(at)
+        newest[queue] = (group, size + len(one.body))
+    return groups
 
 
 def _command(group: Sequence[Message]) -> tuple[Word, ...]:

@@ -1,0 +1,172 @@
+"""The ``queue`` action: a message for other people's programs, on the queue of its driver."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import hashlib
+import hmac
+from typing import Any
+
+import msgspec
+
+from everbell.config.schema import Settings
+from everbell.domain.errors import Bug, FieldProblem, RefusedError, ValidationError
+from everbell.domain.job import Action, QueueAction
+from everbell.domain.run import Outcome
+from everbell.executors.callback import iso
+from everbell.executors.http_bounds import Bounds
+from everbell.ports.executor import Assignment, OutputSink
+from everbell.ports.queue import Message, MessageQueues
+
+MOST = 1000
+"""Messages sent at once; what comes meanwhile goes with the next ones."""
+
+
+class _Pending:
+    """One message, and where its fate is awaited."""
+
+    __slots__ = ("fate", "message", "sent")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.sent = False
+        self.fate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+
+class QueueExecutor:
+    """Puts messages on queues, all that wait in one turn of the loop together.
+
+    Implements ``ports.executor.Executor``. ``queues`` None = no server is configured.
+    """
+
+    def __init__(self, settings: Settings, queues: MessageQueues | None) -> None:
+        self._settings = settings.queues
+        self._salt = settings.crypto.salt.encode()
+        self._most_mb = settings.callbacks.payload_max_mb
+        self._queues = queues
+        self._waiting: dict[_Pending, None] = {}
+        self._sender: asyncio.Task[None] | None = None
+
+    def check(self, action: Action) -> None:
+        """Raise ValidationError for a driver that is not listed."""
+        if not isinstance(action, QueueAction):
+            raise Bug(f"a queue executor was given {type(action).__name__}")
+        known = self._settings.drivers
+        if action.driver in known:
+            return
+        close = difflib.get_close_matches(action.driver, known, n=3)
+        hint = f"add it to `queues.drivers` (also `drivers`); known: {', '.join(known) or 'none'}"
+        if close:
+            hint = f"did you mean {' or '.join(close)}? Else {hint}"
+        message = f"driver {action.driver[:80]!r} is not listed in `queues.drivers`"
+        problem = FieldProblem("/action/driver", message, hint=hint)
+        raise ValidationError(message, hint=hint, problems=(problem,))
+
+    async def run(self, work: Assignment, cancel: asyncio.Event, sink: OutputSink) -> Outcome:
+        """Perform one attempt. Raises RefusedError for what can't be sent from here."""
+        message = self._message(work)
+        if cancel.is_set():
+            return Outcome(state="cancelled", error="cancelled before it was sent")
+        sink.write("out", f"to the {message.kind} {message.key}\n".encode())
+        pending = _Pending(message)
+        self._waiting[pending] = None
+        if self._sender is None:
+            self._sender = asyncio.get_running_loop().create_task(self._send())
+        bounds = Bounds(cancel, work.timeout_s)
+        try:
+            trouble = await bounds.keep(pending.fate)
+        finally:
+            self._waiting.pop(pending, None)
+        if trouble is None:
+            told = "it may be stored all the same" if pending.sent else "it was not sent"
+            if bounds.late:
+                late = f"no answer from the queue within {work.timeout_s:g} s; {told}"
+                return Outcome(state="timed_out", error=late)
+            return Outcome(state="cancelled", error=f"cancelled; {told}")
+        if trouble:
+            return Outcome(state="failed", error=trouble)
+        return Outcome(state="succeeded")
+
+    async def close(self) -> None:
+        """Give up what waits; it ends as a failure. May be called twice."""
+        sender, self._sender = self._sender, None
+        if sender is not None:
+            sender.cancel()
+            await asyncio.wait({sender})
+        waiting, self._waiting = list(self._waiting), {}
+        for pending in waiting:
+            _end(pending, "the node stops; the message was not sent")
+        if self._queues is not None:
+            await self._queues.close()
+
+    def _message(self, work: Assignment) -> Message:
+        action = work.action
+        try:
+            self.check(action)
+        except ValidationError as error:
+            raise RefusedError(error.message, hint=error.hint) from None
+        assert isinstance(action, QueueAction)
+        if self._queues is None:
+            message = "no queue server is configured: `redis.addr` is empty"
+            raise RefusedError(message, hint="set redis.addr, as in 127.0.0.1:6379")
+        body = body_of(work, action, self._salt)
+        if len(body) > self._most_mb * 1024 * 1024:
+            message = f"the message has {len(body)} bytes, more than {self._most_mb:g} MiB"
+            hint = "shorten the job's data, or raise callbacks.payload_max_mb"
+            raise RefusedError(message, hint=hint)
+        most = action.max_length
+        return Message(
+            key=self._settings.key.replace("{driver}", action.driver),
+            kind=self._settings.kind,
+            id=work.run.id,
+            body=body,
+            max_length=self._settings.max_length if most is None else most,
+        )
+
+    async def _send(self) -> None:
+        sending: list[_Pending] = []
+        assert self._queues is not None
+        try:
+            while self._waiting:
+                sending = list(self._waiting)[:MOST]
+                for pending in sending:
+                    del self._waiting[pending]
+                    pending.sent = True
+                fates = await self._queues.put([pending.message for pending in sending])
+                for pending, trouble in zip(sending, fates, strict=True):
+                    _end(pending, trouble)
+        finally:
+            self._sender = None
+            for pending in sending:
+                _end(pending, "the node stops; the message may be stored all the same")
+
+
+def _end(pending: _Pending, trouble: str) -> None:
+    if not pending.fate.done():
+        pending.fate.set_result(trouble)
+
+
+def body_of(work: Assignment, action: QueueAction, salt: bytes) -> bytes:
+    """Return the message. Its shape is public: docs/reference/actions.md."""
+    run = work.run
+    shape: dict[str, Any] = {
+        "id": run.id,
+        "job": {
+            "id": run.key.job_id,
+            "uuid": work.job_uuid,
+            "name": work.job_name,
+            "project": work.project_name,
+        },
+        "slot": iso(run.key.slot_us),
+        "scheduled_at": iso(run.due_us or run.key.slot_us),
+        "attempt": run.attempt,
+        "token": run.token,
+        "trigger": run.trigger,
+        "data": work.data if action.data is None else action.data,
+    }
+    if salt:
+        shape["artifact"] = hmac.digest(salt, run.id.encode(), hashlib.sha256).hex()
+    if work.traceparent:
+        shape["traceparent"] = work.traceparent
+    return msgspec.json.encode(shape)
