@@ -286,8 +286,8 @@ async def test_a_commit_whose_answer_was_lost_is_of_unknown_outcome(
         def __getattr__(self, name: str) -> object:
             return getattr(con, name)
 
-        async def execute(self, query: str, *values: object) -> str:
-            answer: str = await con.execute(query, *values)
+        async def execute(self, query: str, *values: object, timeout: float) -> str:
+            answer: str = await con.execute(query, *values, timeout=timeout)
             if query == "COMMIT":
                 con.terminate()
                 raise ConnectionResetError
@@ -384,28 +384,6 @@ async def test_a_newer_schema_and_another_programs_are_refused(
     postgres_server.sql(f"CREATE DATABASE {latin} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
     with pytest.raises(StoreCorrupt, match="LATIN1"):
         await PostgresStore.open(postgres_server.url(latin))
-
-
-async def test_a_role_that_may_only_use_the_tables_is_enough(
-    postgres_server: PostgresServer,
-) -> None:
-    name = postgres_server.new_database()
-    owner = await PostgresStore.open(postgres_server.url(name))
-    await owner.close()
-    for grant in (
-        "CREATE ROLE worker LOGIN",
-        "GRANT USAGE ON SCHEMA everbell TO worker",
-        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA everbell TO worker",
-        "GRANT USAGE ON ALL SEQUENCES IN SCHEMA everbell TO worker",
-    ):
-        postgres_server.sql(grant, name)
-    store = await PostgresStore.open(postgres_server.url(name, "worker"))
-    run = await claimed(store, await add_job(store))
-    assert [it.outcome for it in await store.finish([end(run)], NOW)] == ["stored"]
-    await store.close()
-    bare = postgres_server.new_database()
-    with pytest.raises(StoreUnavailable, match="lacks a right"):
-        await PostgresStore.open(postgres_server.url(bare, "worker"))
 
 
 async def test_a_standby_is_refused(postgres_server: PostgresServer) -> None:

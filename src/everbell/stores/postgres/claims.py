@@ -9,7 +9,7 @@ from everbell.domain.decision import Claim, Decision, DueJob, Mark
 from everbell.domain.placement import SHARDS
 from everbell.domain.run import Run, RunKey
 from everbell.ports.store import Decided, Share
-from everbell.stores.postgres import locks, rows
+from everbell.stores.postgres import filing, locks, rows
 from everbell.stores.postgres.session import Session, Sql
 
 ACTIVE = "state IN ('claimed', 'running')"
@@ -46,7 +46,7 @@ _FIRST_SHARED = (
 )
 _NEXT = f"SELECT least(({_FIRST}), ({_QUEUED}))"
 _NEXT_SHARED = f"SELECT least(({_FIRST_SHARED}), ({_QUEUED}))"
-_PLAIN = "SELECT * FROM decide_plain_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+_PLAIN = "SELECT * FROM decide_plain_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 _GUARDS = (
     f"SELECT id, version, next_slot_us, {_COUNT.format(ACTIVE)} FROM jobs j"
     f" WHERE id = ANY ($1::bigint[]) AND {OPEN}"
@@ -54,12 +54,12 @@ _GUARDS = (
 # LIMIT keeps the planner from turning these around: one look by key for each row that is asked.
 _THERE = (
     "SELECT a.job, a.slot FROM unnest($1::bigint[], $2::bigint[]) AS a (job, slot)"
-    " CROSS JOIN LATERAL (SELECT 1 FROM runs r WHERE r.slot_us = a.slot AND r.job_id = a.job"
+    " CROSS JOIN LATERAL (SELECT 1 FROM ledger r WHERE r.slot_us = a.slot AND r.job_id = a.job"
     " AND r.trigger_id = '' LIMIT 1) x"
 )
 INSIDE = (
     "SELECT DISTINCT a.job FROM unnest($1::bigint[], $2::bigint[], $3::bigint[])"
-    " AS a (job, low, high) CROSS JOIN LATERAL (SELECT 1 FROM runs r WHERE r.job_id = a.job"
+    " AS a (job, low, high) CROSS JOIN LATERAL (SELECT 1 FROM ledger r WHERE r.job_id = a.job"
     " AND r.trigger_id = '' AND r.slot_us BETWEEN a.low AND a.high LIMIT 1) x"
 )
 _MOVE = (
@@ -107,6 +107,15 @@ async def next_due_us(sql: Sql, share: Share | None, *, queued: bool) -> int | N
         asked = (share.behind_us, _mask(share))
         found = await sql.value(_NEXT_SHARED if queued else _FIRST_SHARED, *asked)
     return found
+
+
+def slots(decisions: Sequence[Decision]) -> Iterator[int]:
+    """Return the slots that get a row."""
+    for it in decisions:
+        for claim in it.claims:
+            yield claim.slot_us
+        for mark in it.marks:
+            yield mark.slot_us
 
 
 def plain(decisions: Sequence[Decision]) -> bool:
@@ -287,7 +296,7 @@ class _Deciding:
             for mark in it.marks
         ]
         if made:
-            await self.sql.made(rows.INSERT_RUNS, *rows.runs_values(made))
+            await filing.insert(self.sql, made)
         moves = (
             (it.job_id, it.next_slot_us, it.clear_release, reach(it.marks)) for it in decisions
         )

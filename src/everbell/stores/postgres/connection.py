@@ -1,18 +1,16 @@
-"""How a server is reached: address, TLS, settings of a session; migrations."""
+"""How a server is reached: address, TLS, settings of a session."""
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import asyncpg
 
-from everbell.domain.errors import ConfigError, StoreCorrupt
+from everbell.domain.errors import ConfigError
 
 SCHEMA = "everbell"
 CONNECT_S = 5.0
@@ -23,8 +21,6 @@ QUICK_S = 5.0
 SILENT_S = 10
 """Nobody acknowledges what was sent, or asks back, for so long: the way is cut. Both ends see it,
 so that neither a node hangs nor what it has locked."""
-MIGRATION_S = 3600.0
-_MIGRATING = 0x45564231
 _SESSION = {
     "application_name": "everbell",
     "search_path": SCHEMA,
@@ -70,6 +66,8 @@ class Target(NamedTuple):
     url: str
     tls: Tls | None = None
     lock_timeout_s: float = 5.0
+    name: str = ""
+    """Who connects: what pg_stat_activity shows beside the program's name."""
 
     @property
     def where(self) -> str:
@@ -100,6 +98,9 @@ def _unusable(key: str, path: str, error: Exception) -> ConfigError:
 async def connect(target: Target, trust: ssl.SSLContext | None) -> Any:
     """Open one connection to the primary. Raises what the driver raises."""
     settings = {**_SESSION, "lock_timeout": str(int(target.lock_timeout_s * 1000))}
+    if target.name:
+        # What is longer is cut by the server, with a notice.
+        settings["application_name"] += f" {target.name}"[:50]
     more: dict[str, Any] = {} if trust is None else {"ssl": trust}
     con = await asyncpg.connect(
         target.url,
@@ -123,64 +124,3 @@ def _watch(sock: Any) -> None:
     for name, value in _SOCKET.items():
         if (option := getattr(socket, name, None)) is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
-
-
-def migrations() -> list[tuple[int, str]]:
-    """Return the numbered migrations, in order."""
-    found: list[tuple[int, str]] = []
-    for item in resources.files("everbell.stores.postgres.migrations").iterdir():
-        match = re.fullmatch(r"(\d{4})_\w+\.sql", item.name)
-        if match:
-            found.append((int(match[1]), item.read_text(encoding="utf-8")))
-    return sorted(found)
-
-
-async def prepare(con: Any, where: str) -> None:
-    """Check the database and bring its schema up to date; several nodes may do so at once.
-
-    A role without the right to change tables is enough while nothing is to be changed. Raises
-    StoreCorrupt (another program's, a newer version's, not UTF-8) and what the driver raises.
-    """
-    if (encoding := await con.fetchval("SHOW server_encoding")) != "UTF8":
-        message = f"{where} is encoded as {encoding}"
-        hint = "create it anew: CREATE DATABASE everbell ENCODING 'UTF8' TEMPLATE template0"
-        raise StoreCorrupt(message, hint=hint)
-    known = migrations()
-    version = await _version(con, where)
-    if version > known[-1][0]:
-        message = f"{where} has schema version {version}, this Everbell knows {known[-1][0]}"
-        raise StoreCorrupt(message, hint="use the newer everbell, or a backup from before it")
-    for number, sql in known:
-        if number > version:
-            await _migrate(con, where, number, sql)
-
-
-async def _version(con: Any, where: str) -> int:
-    """Return the number of the last migration; 0 = none yet."""
-    # One look: another node may be making the schema right now.
-    found = await con.fetch(
-        "SELECT relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
-        " WHERE nspname = 'everbell' AND relkind IN ('r', 'p', 'v') ORDER BY relname"
-    )
-    names = [row[0] for row in found]
-    if "schema_version" in names:
-        newest = await con.fetchval("SELECT max(number) FROM everbell.schema_version")
-        return int(newest or 0)
-    if names:
-        message = f"the schema everbell of {where} is another program's: it has {names[0]!r}"
-        raise StoreCorrupt(message, hint="name another database in database.url")
-    return 0
-
-
-async def _migrate(con: Any, where: str, number: int, sql: str) -> None:
-    async with con.transaction():
-        await con.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATING)
-        if await _version(con, where) >= number:
-            return
-        if await con.fetchval("SELECT to_regnamespace('everbell')") is None:
-            await con.execute("CREATE SCHEMA everbell")
-        if number == 1:
-            await con.execute("CREATE TABLE schema_version (number bigint PRIMARY KEY)")
-        await con.execute("SET LOCAL statement_timeout = 0")
-        await con.execute(sql, timeout=MIGRATION_S)
-        await con.execute("INSERT INTO schema_version VALUES ($1)", number)

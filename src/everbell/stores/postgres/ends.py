@@ -7,26 +7,37 @@ from typing import Any
 
 from everbell.domain.run import Run, RunKey
 from everbell.ports.store import Finish, Finished
-from everbell.stores.postgres import ledger, locks, queue, rows
+from everbell.stores.postgres import filing, ledger, locks, queue, rows
 from everbell.stores.postgres.claims import rounds
 from everbell.stores.postgres.session import Session, Sql
 
-_PLAIN = "SELECT finish_plain_1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+_PLAIN = "SELECT finish_plain_2($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
 _KINDS = (
     *("bigint", "bigint", "text", "bigint", "bigint", "text", "bigint", "bigint", "bigint"),
     *("text", "text", "bigint", "boolean", "text", "bigint"),
 )
+_GIVEN = {
+    "state": "a.state",
+    "reason": "CASE a.reason WHEN '' THEN r.reason ELSE a.reason END",
+    "node": "a.node",
+    "claimed_us": "a.claimed",
+    "started_us": "coalesce(a.started, r.started_us)",
+    "finished_us": "a.finished",
+    "code": "a.code",
+    "error": "a.error",
+    "output_bytes": "a.bytes",
+    "truncated": "a.truncated",
+}
+_ENDED = ", ".join(_GIVEN.get(name, f"r.{name}") + f" AS {name}" for name in rows.RUN.split(", "))
 # A claim that was withdrawn to the queue but ran nevertheless still has its token: it counts too.
 _END = (
-    "UPDATE runs r SET state = a.state, started_us = coalesce(a.started, r.started_us),"
-    " finished_us = a.finished, code = a.code, error = a.error,"
-    " reason = CASE a.reason WHEN '' THEN r.reason ELSE a.reason END, output_bytes = a.bytes,"
-    " truncated = a.truncated, node = a.node, claimed_us = a.claimed FROM unnest("
+    "WITH gone AS (DELETE FROM runs r USING unnest("
     + ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_KINDS, 1))
     + ") AS a (slot, job, trigger, attempt, token, state, started, finished, code, error, reason,"
     f" bytes, truncated, node, claimed) WHERE {ledger.SAME_FENCE} AND r.token > 0"
-    " AND r.state || '' IN ('claimed', 'running', 'queued')"
-    f" RETURNING {rows.KEY}, r.started_us, r.reason, r.cancel_requested"
+    f" AND r.state || '' IN ('claimed', 'running', 'queued') RETURNING {_ENDED})"
+    f" INSERT INTO ended_runs ({rows.RUN}) SELECT * FROM gone ON CONFLICT DO NOTHING"
+    f" RETURNING {rows.KEY}, started_us, reason, cancel_requested"
 )
 _GO_ON = (
     "UPDATE runs r SET state = 'claimed', attempt = r.attempt + 1, token = a.fresh,"
@@ -158,7 +169,7 @@ class _Ending:
         gone = [it for it in rest if it.run.key not in now and self._withdrawn(it)]
         if gone:
             runs = [ledger.withdrawn(it) for it in gone]
-            await self.sql.made(rows.INSERT_RUNS, *rows.runs_values(runs))
+            await filing.insert(self.sql, runs)
             for run in runs:
                 self._store(run)
         await self._again([it for it in rest if it.run.key in now], now)

@@ -7,9 +7,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from everbell.domain.run import Attempt, Run, RunKey
+from everbell.domain.run import FINAL, Attempt, Run, RunKey
 from everbell.ports.store import OutputChunk, RunFilter
 from everbell.stores.postgres import rows
+from everbell.stores.postgres.days import Days
 from everbell.stores.postgres.session import Session, Sql
 
 _KEY = f"({rows.KEY}) = ($1, $2, $3)"
@@ -32,20 +33,21 @@ _READ = (
 )
 _NEWEST = (
     f"SELECT {rows.RUN_OF} FROM unnest($1::bigint[]) AS a (job) CROSS JOIN LATERAL"
-    " (SELECT * FROM runs WHERE job_id = a.job AND state = ANY ($2::text[])"
+    " (SELECT * FROM ledger WHERE job_id = a.job AND state {}"
     " ORDER BY job_id DESC, slot_us DESC, trigger_id DESC LIMIT 1) r"
 )
+_SKIPPED = _NEWEST.format("= 'skipped'")
+_BEGUN = _NEWEST.format("IN ('running', 'succeeded', 'failed', 'timed_out', 'cancelled', 'lost')")
 _PURGE = (
-    f"WITH old AS (SELECT {rows.KEY} FROM runs WHERE slot_us < $1 AND state IN {_FINAL}"
-    f" ORDER BY {rows.KEY} LIMIT $2),"
-    " said AS (DELETE FROM output o USING old WHERE (o.slot_us, o.job_id, o.trigger_id)"
-    " = (old.slot_us, old.job_id, old.trigger_id)),"
-    " tried AS (DELETE FROM attempts t USING old WHERE (t.slot_us, t.job_id, t.trigger_id)"
-    " = (old.slot_us, old.job_id, old.trigger_id))"
-    " DELETE FROM runs r USING old WHERE (r.slot_us, r.job_id, r.trigger_id)"
-    " = (old.slot_us, old.job_id, old.trigger_id)"
+    f"WITH old AS MATERIALIZED (SELECT {rows.KEY} FROM ledger WHERE slot_us < $1"
+    f" AND state IN {_FINAL} ORDER BY {rows.KEY} LIMIT $2)"
+    + "".join(
+        f", no_{name} AS (DELETE FROM {name} t USING old WHERE t.slot_us < $1 AND (t.slot_us,"
+        " t.job_id, t.trigger_id) = (old.slot_us, old.job_id, old.trigger_id) RETURNING 1)"
+        for name in ("output", "attempts", "runs", "ended_runs")
+    )
+    + " SELECT (SELECT count(*) FROM no_runs) + (SELECT count(*) FROM no_ended_runs)"
 )
-_BEGUN = ["running", "succeeded", "failed", "timed_out", "cancelled", "lost"]
 
 
 def which(key: RunKey) -> tuple[int, int, str]:
@@ -118,8 +120,10 @@ async def list_runs(sql: Sql, where: RunFilter, limit: int, before: RunKey | Non
             add(term, value)
     if before is not None:
         add(f"({rows.KEY}) < ({{}}, {{}}, {{}})", *which(before))
+        add("slot_us <= {}", before.slot_us)  # names the days, which the row above does not
+    going = where.states and not FINAL.intersection(where.states)
     found = await sql.rows(
-        f"SELECT {rows.RUN} FROM runs WHERE {' AND '.join(terms)}"
+        f"SELECT {rows.RUN} FROM {'runs' if going else 'ledger'} WHERE {' AND '.join(terms)}"
         " ORDER BY slot_us DESC, job_id DESC, trigger_id DESC LIMIT $1",
         *values,
     )
@@ -130,22 +134,29 @@ async def last_runs(sql: Sql, job_ids: Sequence[int]) -> dict[int, tuple[Run | N
     """See RunStore.last_runs."""
     ids = sorted(set(job_ids))
     begun = await _newest(sql, ids, _BEGUN)
-    skipped = await _newest(sql, ids, ["skipped"])
+    skipped = await _newest(sql, ids, _SKIPPED)
     return {job_id: (begun.get(job_id), skipped.get(job_id)) for job_id in job_ids}
 
 
-async def _newest(sql: Sql, job_ids: Sequence[int], states: Sequence[str]) -> dict[int, Run]:
-    runs = [rows.run(row) for row in await sql.rows(_NEWEST, job_ids, states)]
+async def _newest(sql: Sql, job_ids: Sequence[int], query: str) -> dict[int, Run]:
+    runs = [rows.run(row) for row in await sql.rows(query, job_ids)]
     return {run.key.job_id: run for run in runs}
 
 
-async def purge(sql: Sql, before_us: int, limit: int) -> int:
-    """See RunStore.purge."""
-    count = await sql.change(_PURGE, before_us, limit)
-    await sql.change(
-        "DELETE FROM remembered WHERE (scope, key) IN"
-        " (SELECT scope, key FROM remembered WHERE at_us < $1 ORDER BY at_us LIMIT $2)",
-        before_us,
-        limit,
-    )
-    return count
+async def purge(session: Session, days: Days, before_us: int, limit: int) -> int:
+    """See RunStore.purge: whole days at once, however many runs they have; then one by one."""
+    await days.ahead()
+    await days.sweep()
+    gone = await days.drop(before_us)
+
+    async def rest(sql: Sql) -> int:
+        count = int(await sql.value(_PURGE, before_us, limit - gone)) if gone < limit else 0
+        await sql.change(
+            "DELETE FROM remembered WHERE (scope, key) IN"
+            " (SELECT scope, key FROM remembered WHERE at_us < $1 ORDER BY at_us LIMIT $2)",
+            before_us,
+            limit,
+        )
+        return count
+
+    return gone + await session.write(rest)

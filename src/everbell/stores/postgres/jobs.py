@@ -13,7 +13,7 @@ from everbell.domain.job import Definition, Job, JobVersion
 from everbell.domain.notice import NOTICE_US
 from everbell.domain.run import Run, RunKey
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
-from everbell.stores.postgres import limits, locks, queue, rows
+from everbell.stores.postgres import filing, limits, locks, queue, rows
 from everbell.stores.postgres.claims import marked, meeting, reach
 from everbell.stores.postgres.projects import find
 from everbell.stores.postgres.session import Sql
@@ -248,7 +248,7 @@ async def _leave_behind(
             )
         )
     if made:
-        await sql.made(rows.INSERT_RUNS, *rows.runs_values(made))
+        await filing.insert(sql, made)
 
 
 async def _store_change(
@@ -320,7 +320,8 @@ async def delete_job(sql: Sql, job_id: int, now_us: int, expected_version: int |
     gone = await sql.made(
         f"DELETE FROM runs WHERE job_id = $1 RETURNING {rows.KEY}, state, due_us", job_id
     )
-    for table in ("output", "attempts"):
+    # What ended meanwhile has moved by now.
+    for table in ("ended_runs", "output", "attempts"):
         await sql.change(f"DELETE FROM {table} WHERE job_id = $1", job_id)
     await sql.change("DELETE FROM holds WHERE scope = 'job' AND target_id = $1", job_id)
     await sql.change("DELETE FROM jobs WHERE id = $1", job_id)

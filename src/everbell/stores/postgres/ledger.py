@@ -76,7 +76,7 @@ async def get_many(sql: Sql, keys: Iterable[tuple[int, int, str]]) -> dict[RunKe
     """Return those of the runs that exist."""
     found = await sql.rows(
         f"SELECT {rows.RUN_OF} FROM {_KEYS} AS a (slot, job, trigger)"
-        f" CROSS JOIN LATERAL (SELECT * FROM runs r WHERE {_SAME_KEY} LIMIT 1) r",
+        f" CROSS JOIN LATERAL (SELECT * FROM ledger r WHERE {_SAME_KEY} LIMIT 1) r",
         *rows.columns(keys, 3),
     )
     runs = [rows.run(row) for row in found]
@@ -86,7 +86,7 @@ async def get_many(sql: Sql, keys: Iterable[tuple[int, int, str]]) -> dict[RunKe
 async def get_run(sql: Sql, key: RunKey) -> Run:
     """See RunStore.get_run."""
     row = await sql.row(
-        f"SELECT {rows.RUN} FROM runs WHERE ({rows.KEY}) = ($1, $2, $3)",
+        f"SELECT {rows.RUN} FROM ledger WHERE ({rows.KEY}) = ($1, $2, $3)",
         key.slot_us,
         key.job_id,
         key.trigger_id,

@@ -8,7 +8,7 @@ from typing import Any
 from everbell.domain.errors import NotFoundError
 from everbell.domain.run import PLANNED, WAITS, Run, RunKey
 from everbell.ports.store import NewRun
-from everbell.stores.postgres import limits, locks, rows
+from everbell.stores.postgres import filing, limits, locks, rows
 from everbell.stores.postgres.claims import ACTIVE, TAKEABLE
 from everbell.stores.postgres.session import Sql
 
@@ -92,9 +92,9 @@ async def enqueue(sql: Sql, new: NewRun) -> Run:
     made = await sql.made(
         _ENQUEUE, *values, new.project_id, new.version, new.trigger, new.reason, new.due_us
     )
-    if made:
+    if made and await filing.only_new(sql, {key}):
         return rows.run(made[0])
-    row = await sql.row(f"SELECT {rows.RUN} FROM runs WHERE ({rows.KEY}) = ($1, $2, $3)", *values)
+    row = await sql.row(f"SELECT {rows.RUN} FROM ledger WHERE ({rows.KEY}) = ($1, $2, $3)", *values)
     if row is None:
         message = f"no job {key.job_id}"
         raise NotFoundError(message, hint="it was deleted; `everbell job list` shows the others")
@@ -105,7 +105,7 @@ async def follow(sql: Sql, then: Iterable[NewRun], there: set[int], now_us: int)
     """Queue what follows the end of runs, of the jobs that are ``there`` (and locked)."""
     made = [_queued(new) for new in then if new.key.job_id in there]
     if made:
-        await sql.made(rows.INSERT_RUNS, *rows.runs_values(made))
+        await filing.insert(sql, made)
         await skip_of_disabled(sql, {run.key.job_id for run in made}, now_us)
 
 

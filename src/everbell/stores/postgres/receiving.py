@@ -22,16 +22,9 @@ from everbell.domain.moving import (
     encode_move,
 )
 from everbell.ports.moving import Numbers, Standing
-from everbell.stores.postgres.connection import (
-    SCHEMA,
-    Target,
-    Tls,
-    connect,
-    context,
-    migrations,
-    prepare,
-)
+from everbell.stores.postgres.connection import SCHEMA, Target, Tls, connect, context
 from everbell.stores.postgres.errors import is_lost, translate
+from everbell.stores.postgres.schema import migrations, prepare
 
 STEP_S = 4 * 3600.0
 """A single statement may take this long: reading back a ledger of years."""

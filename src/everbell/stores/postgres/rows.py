@@ -59,11 +59,11 @@ _RUN = {
 RUN = ", ".join(_RUN)
 RUN_OF = ", ".join(f"r.{name}" for name in _RUN)
 KEY = "slot_us, job_id, trigger_id"
-INSERT_RUNS = (
-    f"INSERT INTO runs ({RUN}) SELECT * FROM unnest("
-    + ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(_RUN.values(), 1))
-    + f") ON CONFLICT DO NOTHING RETURNING {KEY}"
-)
+LOWEST = (-(2**63), 0, "")
+"""Before the key of every run."""
+_NUMBERED = enumerate(_RUN.values(), 1)
+RUNS_GIVEN = f"unnest({', '.join(f'${number}::{kind}[]' for number, kind in _NUMBERED)})"
+"""Rows in the form of ``runs_values``."""
 
 _decode = msgspec.json.Decoder(Definition).decode
 _encode = msgspec.json.Encoder().encode
@@ -185,7 +185,7 @@ def run_values(it: Run) -> tuple[Any, ...]:
 
 
 def runs_values(runs: Iterable[Run]) -> list[Sequence[Any]]:
-    """Return runs as the columns that INSERT_RUNS takes."""
+    """Return runs as the columns of RUNS_GIVEN."""
     return columns((run_values(it) for it in runs), len(_RUN))
 
 

@@ -43,11 +43,14 @@ from everbell.stores.postgres import (
     queue,
 )
 from everbell.stores.postgres import jobs as catalog
-from everbell.stores.postgres.connection import Target, Tls, context, prepare
+from everbell.stores.postgres.connection import Target, Tls, context
+from everbell.stores.postgres.days import Days
 from everbell.stores.postgres.errors import translate
 from everbell.stores.postgres.presence import Look, Presence
 from everbell.stores.postgres.receiving import refuse_unfinished
+from everbell.stores.postgres.schema import prepare
 from everbell.stores.postgres.session import NotPlain, Pool, Session, Sql, Verb
+from everbell.stores.postgres.wakeups import PostgresWakeUps
 
 T = TypeVar("T")
 
@@ -68,6 +71,7 @@ class PostgresStore:
         self._own = pool.single()
         self._pulse = Session(self._own)
         self.presence = Presence(pool.extra, self._pulse)
+        self._days = Days(self._session)
         self._write = self._session.write
         self._read = self._session.read
         self._quick = self._session.quick
@@ -80,15 +84,17 @@ class PostgresStore:
         tls: Tls | None = None,
         connections: int = 8,
         busy_timeout_s: float = 5.0,
+        name: str = "",
     ) -> PostgresStore:
         """Connect to the primary that ``url`` names, check the database and bring it up to date.
 
         ``tls`` verifies the server in full, name included; without, ``sslmode`` of the URL counts.
+        ``name`` is shown in pg_stat_activity.
 
         Raises ConfigError (files of ``tls``, the URL, an unfinished move into it), StoreUnavailable
         (not there, refused) and StoreCorrupt (of another program, or of a newer version).
         """
-        target = Target(url, tls, busy_timeout_s)
+        target = Target(url, tls, busy_timeout_s, name)
         pool = Pool(target, context(tls) if tls is not None else None, connections)
         try:
             con = await pool.take()
@@ -107,7 +113,13 @@ class PostgresStore:
             raise
         finally:
             pool.give(con)
-        return cls(pool)
+        store = cls(pool)
+        try:
+            await store._days.ahead()
+        except BaseException:
+            await store.close()
+            raise
+        return store
 
     async def close(self) -> None:
         """Let go of the connections. May be called twice."""
@@ -279,12 +291,14 @@ class PostgresStore:
 
     async def decide(self, node: str, decisions: Sequence[Decision], now_us: int) -> list[Decided]:
         """See RunStore."""
+        await self._days.need(claims.slots(decisions))
         plain = claims.plain(decisions)
         short = claims.decide_plain(self._session, node, decisions, now_us) if plain else None
         return await self._short(short, lambda sql: claims.decide(sql, node, decisions, now_us))
 
     async def enqueue(self, run: NewRun, now_us: int) -> Run:  # noqa: ARG002
         """See RunStore."""
+        await self._days.need((run.key.slot_us,))
         return await self._write(lambda sql: queue.enqueue(sql, run))
 
     async def take_queued(
@@ -363,7 +377,7 @@ class PostgresStore:
 
     async def purge(self, before_us: int, limit: int) -> int:
         """See RunStore."""
-        return await self._write(lambda sql: history.purge(sql, before_us, limit))
+        return await history.purge(self._session, self._days, before_us, limit)
 
     # --- cluster ---
 
@@ -386,6 +400,10 @@ class PostgresStore:
         if not look.over and not look.vanished:
             return []
         return await self._write(lambda sql: cluster.declare_dead(sql, now_us, look.vanished))
+
+    def wakeups(self) -> PostgresWakeUps:
+        """Return the bell of the nodes of this database."""
+        return PostgresWakeUps(self._session, self.presence)
 
     @property
     def unseen_s(self) -> float:
