@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import asyncpg
+import psutil
 
 from everbell.testing.free_ports import free_port
 
@@ -28,8 +29,9 @@ SET search_path = everbell;
 DO $$
 DECLARE found text;
 BEGIN
-    FOR found IN SELECT tablename FROM pg_tables WHERE schemaname = 'everbell'
-        AND tablename NOT IN ('counters', 'schema_version') LOOP
+    FOR found IN SELECT relname FROM pg_class WHERE relnamespace = 'everbell'::regnamespace
+        AND relkind IN ('r', 'p') AND NOT relispartition
+        AND relname NOT IN ('counters', 'schema_version', 'partitions') LOOP
         EXECUTE format('DELETE FROM %I', found);
     END LOOP;
     FOR found IN SELECT sequencename FROM pg_sequences WHERE schemaname = 'everbell' LOOP
@@ -61,9 +63,14 @@ def server_user() -> str | None:
 
 
 class PostgresServer:
-    """A cluster in a temporary directory. ``durable`` keeps fsync on."""
+    """A cluster in a temporary directory. ``durable`` keeps fsync on.
 
-    def __init__(self, *, durable: bool = False, settings: Sequence[str] = ()) -> None:
+    ``listen``: further addresses of this machine, whose networks (/24) are let in.
+    """
+
+    def __init__(
+        self, *, durable: bool = False, settings: Sequence[str] = (), listen: Sequence[str] = ()
+    ) -> None:
         self._bin = programs()
         self._user = server_user()
         self.directory = Path(tempfile.mkdtemp(prefix="everbell-postgres-"))
@@ -72,6 +79,7 @@ class PostgresServer:
         self.port = free_port()
         self.data = self.directory / "data"
         self._settings = (*(() if durable else _FAST), "max_connections=200", *settings)
+        self._listen = ("127.0.0.1", *listen)
         self._databases = 0
         self._emptied: list[str] = []
         try:
@@ -79,7 +87,8 @@ class PostgresServer:
                 "initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "-E", "UTF8",
                 "--locale=C", "--no-sync",
             )  # fmt: skip
-            (self.data / "pg_hba.conf").write_text(_ACCESS)
+            nets = "".join(f"host all all {address}/24 trust\n" for address in listen)
+            (self.data / "pg_hba.conf").write_text(_ACCESS + nets)
             self.start()
         except BaseException:
             self.close()
@@ -103,7 +112,7 @@ class PostgresServer:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         options = {
-            "listen_addresses": "127.0.0.1",
+            "listen_addresses": ",".join(self._listen),
             "unix_socket_directories": "",
             "port": self.port,
         }
@@ -116,6 +125,24 @@ class PostgresServer:
     def stop(self, mode: str = "immediate") -> None:
         """Stop the server; ``immediate`` is a crash."""
         self._run("pg_ctl", "stop", "-w", "-s", "-m", mode, "-D", str(self.data), check=False)
+
+    def kill(self) -> None:
+        """Kill the server's processes, all at once, as a power cut would."""
+        pid = int((self.data / "postmaster.pid").read_text().split()[0])
+        main = psutil.Process(pid)
+        found = [*main.children(recursive=True), main]
+        for one in found:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
+        psutil.wait_procs(found, timeout=10)
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+
+    def terminate_all(self) -> None:
+        """End all connections, as an administrator can."""
+        self.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        )
 
     def url(self, database: str = "postgres", role: str = "postgres", password: str = "") -> str:
         """Return the address of a database."""

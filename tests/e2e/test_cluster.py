@@ -1,0 +1,125 @@
+"""Three nodes on one PostgreSQL: broken in many ways, healed by themselves, judged from outside."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from everbell.testing.postgres_server import PostgresServer
+from everbell.testing.proof.cluster import LEASE_S, Proof
+from everbell.testing.proof.network import SilentProxy
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
+
+
+@pytest.fixture
+def server() -> Iterator[PostgresServer]:
+    made = PostgresServer(durable=True)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def proof(server: PostgresServer, tmp_path: Path) -> Iterator[Proof]:
+    made = Proof(tmp_path / "cluster", server.url(server.new_database()))
+    yield made
+    made.close()
+
+
+def three(proof: Proof) -> None:
+    for _ in range(3):
+        proof.member()
+    proof.start()
+    proof.create()
+    time.sleep(2)
+
+
+def judge(proof: Proof) -> None:
+    """Let it run in peace, then compare what the targets saw with the ledger."""
+    proof.quiet(settle_s=2)
+    proof.settle()
+    verdict = proof.verdict()
+    report = proof.report(verdict)
+    print(report)
+    assert verdict.violations == [], report
+    assert verdict.starts > 50
+
+
+def test_kill_9_of_nodes_at_random_loses_and_doubles_nothing(proof: Proof) -> None:
+    three(proof)
+    chance = random.Random(4)
+    for _ in range(4):
+        member = chance.choice(proof.members)
+        with proof.fault("kill -9"):
+            member.kill()
+        time.sleep(chance.uniform(0.5, 2.5))
+        member.launch()
+    for member in proof.members:
+        member.await_ready()
+    judge(proof)
+
+
+def test_nodes_stopped_for_longer_than_the_lease_start_nothing_under_old_claims(
+    proof: Proof,
+) -> None:
+    three(proof)
+    for member in proof.members[:2]:
+        with proof.fault("SIGSTOP"):
+            member.signal(signal.SIGSTOP)
+            time.sleep(LEASE_S * 2)
+            member.signal(signal.SIGCONT)
+    judge(proof)
+    assert sum("declared dead" in member.log() for member in proof.members[:2]) == 2
+
+
+@pytest.mark.parametrize("how", ["fast", "immediate", "kill"])
+def test_a_restart_of_the_server_kills_nobody_and_heals(
+    proof: Proof, server: PostgresServer, how: str
+) -> None:
+    three(proof)
+    with proof.fault(f"server, {how}"):
+        if how == "kill":
+            server.kill()
+        else:
+            server.stop(how)
+        time.sleep(1)
+        server.start()
+    judge(proof)
+
+
+def test_ended_connections_are_made_anew(proof: Proof, server: PostgresServer) -> None:
+    three(proof)
+    for _ in range(3):
+        with proof.fault("pg_terminate_backend", heals_s=3):
+            server.terminate_all()
+        time.sleep(0.7)
+    judge(proof)
+
+
+@pytest.mark.parametrize("mode", ["silent", "deaf", "mute"])
+def test_a_silent_way_to_the_server_takes_out_one_node_and_comes_back(
+    proof: Proof, server: PostgresServer, tmp_path: Path, mode: str
+) -> None:
+    proxy = SilentProxy("127.0.0.1", server.port)
+    try:
+        proof.member()
+        proof.member()
+        proof.member(url=proof.url.replace(f":{server.port}/", f":{proxy.port}/"))
+        proof.start()
+        proof.create()
+        time.sleep(2)
+        with proof.fault(f"way {mode}"):
+            proxy.mode = mode
+            time.sleep(5)
+            proxy.mode = "open"
+        judge(proof)
+        cut_off = proof.members[2]
+        assert cut_off.ready()
+    finally:
+        proof.close()
+        proxy.close()
