@@ -78,6 +78,7 @@ class Node(Record, frozen=True):
     operator drained the nodes of its name ("" = not drained); the store joins it. Of its machine:
     ``machine_cpu`` in percent of all ``cores``, memory in all and free. ``tzdata``: the version of
     the time zone rules it plans by; ``schema``: the number of the schema it was made for.
+    ``clock_offset_s``: the store's clock minus its own, None = not known.
     """
 
     id: str
@@ -104,3 +105,4 @@ class Node(Record, frozen=True):
     memory_free_bytes: int = 0
     tzdata: str = ""
     schema: int = 0
+    clock_offset_s: float | None = None

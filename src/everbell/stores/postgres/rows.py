@@ -26,7 +26,7 @@ HOLD = "id, scope, target_id, reason, who, created_us, until_us, choice"
 NODE = (
     "id, name, host, pid, version, started_us, heartbeat_us, lease_until_us, state, workers,"
     " running, queued, rss_bytes, cpu_percent, address, reason, roles, cores, machine_cpu,"
-    " memory_total_bytes, memory_free_bytes, tzdata, schema"
+    " memory_total_bytes, memory_free_bytes, tzdata, schema, clock_offset_s"
 )
 ATTEMPT = "attempt, token, node, state, started_us, finished_us, code, error"
 

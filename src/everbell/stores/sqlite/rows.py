@@ -31,7 +31,7 @@ HOLD = "id, scope, target_id, reason, who, created_us, until_us, choice"
 NODE = (
     "id, name, host, pid, version, started_us, heartbeat_us, lease_until_us, state, workers,"
     " running, queued, rss_bytes, cpu_percent, address, reason, roles, cores, machine_cpu,"
-    " memory_total_bytes, memory_free_bytes, tzdata, schema"
+    " memory_total_bytes, memory_free_bytes, tzdata, schema, clock_offset_s"
 )
 
 _decode = msgspec.json.Decoder(Definition).decode
@@ -249,7 +249,8 @@ def node(row: Any) -> Node:
         memory_free_bytes=row[20],
         tzdata=row[21],
         schema=row[22],
-        drained=row[23],
+        clock_offset_s=row[23],
+        drained=row[24],
     )
 
 

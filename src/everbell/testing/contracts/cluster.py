@@ -69,6 +69,7 @@ class ClusterContract:
             memory_total_bytes=1 << 40,
             memory_free_bytes=1 << 39,
             tzdata="2026a",
+            clock_offset_s=-0.25,
             schema=3,
         )
         await store.heartbeat(told)

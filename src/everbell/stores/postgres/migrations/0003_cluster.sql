@@ -10,6 +10,7 @@ ALTER TABLE nodes
     ADD COLUMN memory_free_bytes bigint NOT NULL DEFAULT 0,
     ADD COLUMN tzdata text NOT NULL DEFAULT '',
     ADD COLUMN schema bigint NOT NULL DEFAULT 0,
+    ADD COLUMN clock_offset_s double precision,
     ADD COLUMN presence bigint;
 
 -- Of a name, not of a process: it outlasts the rows of nodes.

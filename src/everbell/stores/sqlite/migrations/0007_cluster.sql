@@ -7,6 +7,7 @@ ALTER TABLE nodes ADD COLUMN memory_total_bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN memory_free_bytes INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE nodes ADD COLUMN tzdata TEXT NOT NULL DEFAULT '';
 ALTER TABLE nodes ADD COLUMN schema INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE nodes ADD COLUMN clock_offset_s REAL;
 
 -- Of a name, not of a process: it outlasts the rows of nodes.
 CREATE TABLE drains (
