@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -32,8 +32,17 @@ FULL_S = 0.05
 """Pause when the node's own queue is full; a run that ends cuts it short."""
 
 
+NOTHING = Share(shards=(), behind_us=1 << 60)
+"""The share of a node that decides no slots."""
+
+
 class Firing(Service):
-    """The loop from ``due`` to ``claim``; sleeps until the next due slot or a hint."""
+    """The loop from ``due`` to ``claim``; sleeps until the next due slot or a hint.
+
+    ``decides`` and ``takes``: the roles of a scheduler and of a worker. A node that only decides
+    queues its slots at their instant and tells ``handed_on``. ``sweep_us``: queued runs that
+    somebody else may bring here by an offer are looked for in the store only that much later.
+    """
 
     name = "firing"
 
@@ -63,6 +72,11 @@ class Firing(Service):
         self._one_by_one: set[int] = set()
         self.observer: RunObserver | None = None
         self.share: Share | None = None
+        self.decides = True
+        self.takes = True
+        self.handed_on: Callable[[list[RunKey]], None] = lambda _: None
+        self.sweep_us: Callable[[], int] = lambda: 0
+        self._called = False
         self.tally: Callable[[list[Decision]], None] = lambda _: None
         self._reconcile = False
         self._backlog = False
@@ -75,7 +89,26 @@ class Firing(Service):
     def finished(self) -> None:
         """Take note that runs ended: what they blocked may start."""
         if self._backlog:
-            self.wake()
+            self.called()
+
+    def called(self) -> None:
+        """Look at once, also for queued runs that nobody offered."""
+        self._called = True
+        self.wake()
+
+    def room(self) -> int:
+        """Return how many more runs may be claimed; none while nothing may be."""
+        return max(self._free(), 0) if self.takes and self.may_claim() else 0
+
+    async def claim_offered(self, keys: Sequence[RunKey]) -> None:
+        """Claim queued runs that were offered."""
+        node_id = self.node_id
+        try:
+            runs = await self.store.take_queued(node_id, self.clock.now_us(), len(keys), keys)
+        except StoreUnknownOutcome:
+            self.reconcile()
+            raise
+        self._take(node_id, runs)
 
     async def step(self) -> float:
         """Claim what is due; return the seconds until more is."""
@@ -91,13 +124,16 @@ class Firing(Service):
         node_id = self.node_id
         if self._reconcile:
             await self._adopt()
+        if not self.takes:
+            progress, wait_us = await self._decide(node_id, self.batch_size)
+            return await self._pause(wait_us, progress=progress)
         free = self._free()
         if free <= 0:
             self._backlog = True
             return FULL_S
-        taken = await self.store.take_queued(
-            node_id, self.clock.now_us(), min(free, self.batch_size)
-        )
+        until_us = self.clock.now_us() - (0 if self._called else self.sweep_us())
+        self._called = False
+        taken = await self.store.take_queued(node_id, until_us, min(free, self.batch_size))
         if not self._take(node_id, taken):
             return 0.0
         progress, wait_us = await self._decide(node_id, free - len(taken))
@@ -121,7 +157,8 @@ class Firing(Service):
     async def _pause(self, wait_us: int | None, *, progress: bool) -> float:
         """Return the seconds until something can be decided; after progress, perhaps at once."""
         now = self.clock.now_us()
-        next_us = await self.store.next_due_us(self.share)
+        share = self.share if self.decides else NOTHING
+        next_us = await self.store.next_due_us(share, queued=self.takes)
         self._backlog = next_us is not None and next_us <= now
         if next_us is None:
             return self.poll_s
@@ -140,7 +177,7 @@ class Firing(Service):
 
     async def _decide(self, node_id: str, free: int) -> tuple[bool, int | None]:
         """Decide due jobs; return whether anything was stored, and when to look again."""
-        if free <= 0:
+        if free <= 0 or not self.decides:
             return False, None
         due = await self._due()
         if not due:
@@ -216,6 +253,8 @@ class Firing(Service):
                 self._one_by_one.add(decision.job_id)
         self.tally(stored)
         self._take(node_id, runs)
+        if not self.takes and (queued := [key for it in stored for key in _queued(it)]):
+            self.handed_on(queued)
         return done
 
     async def _replace(self, job_id: int) -> None:
@@ -272,6 +311,11 @@ class Firing(Service):
         known |= self.execution.tokens()
         known |= {run.key: run.token for run in self.timers.waiting()}
         return known
+
+
+def _queued(decision: Decision) -> list[RunKey]:
+    marks = (mark for mark in decision.marks if mark.state == "queued")
+    return [RunKey(mark.slot_us, decision.job_id) for mark in marks]
 
 
 def _quarantine(job: DueJob, reason: str) -> Decision:

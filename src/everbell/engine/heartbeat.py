@@ -104,6 +104,7 @@ class Heartbeat(Service):
         self.schema: int | None = None
         self.newer_schema = ""
         self._machine_cpu: float | None = None
+        self.last: Node | None = None
 
     def trusted(self) -> bool:
         """Return whether the lease surely still holds, by the monotonic clock."""
@@ -136,7 +137,8 @@ class Heartbeat(Service):
         rss, cpu = self._load.rss_bytes(), self._load.cpu_percent()
         self._judge(rss, cpu)
         begun = self.clockwatch.now()
-        pulse = await self._store.heartbeat(self._node(rss, cpu))
+        self.last = self._node(rss, cpu)
+        pulse = await self._store.heartbeat(self.last)
         if not pulse.accepted:
             log.error("this node was declared dead while it could not renew its lease; it rejoins")
             self.fenced()

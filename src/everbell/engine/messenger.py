@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from everbell.domain.run import RunKey
 from everbell.engine.service import Service
 from everbell.ports.clock import Clock
 from everbell.ports.queue import ReadyQueue
+from everbell.ports.registry import Member, Registry
 from everbell.ports.wakeups import WakeUps
 
 GATHER_S = 0.02
@@ -21,8 +24,21 @@ FULL_S = 0.05
 AWAY_S = 0.5
 
 
+class Lines(NamedTuple):
+    """What a node is connected by besides the store; all of it may be missing, or fail."""
+
+    ready: ReadyQueue | None = None
+    wakeups: tuple[WakeUps, ...] = ()
+    registry: Registry | None = None
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong and what to do; empty = nothing."""
+        return "" if self.ready is None else self.ready.trouble
+
+
 class Messenger(Service):
-    """Offers handed-on runs to workers, and wakes other nodes after a change."""
+    """Offers handed-on runs to workers, wakes other nodes after a change, shows the node."""
 
     name = "messenger"
 
@@ -30,12 +46,16 @@ class Messenger(Service):
         self,
         clock: Clock,
         on_failure: Callable[[str, BaseException], None],
-        queue: ReadyQueue | None,
-        wakeups: WakeUps | None,
+        lines: Lines,
+        period_s: float = IDLE_S,
     ) -> None:
         super().__init__(clock, on_failure)
-        self._queue = queue
-        self._wakeups = wakeups
+        self._queue = lines.ready
+        self._wakeups = lines.wakeups
+        self._registry = lines.registry
+        self._period_s = period_s if lines.registry is not None else IDLE_S
+        self._shown_at = -math.inf
+        self.member: Callable[[], Member | None] = lambda: None
         self._keys: list[RunKey] = []
         self._ring = False
 
@@ -50,7 +70,7 @@ class Messenger(Service):
 
     def ring(self) -> None:
         """Wake the other nodes."""
-        if self._wakeups is not None:
+        if self._wakeups:
             self._ring = True
             self.wake()
 
@@ -61,11 +81,28 @@ class Messenger(Service):
             await self._queue.offer(keys)
             # Workers that hear of no offers look into the store.
             self._ring = self._ring or not self._queue.healthy
-        if self._ring and self._wakeups is not None:
+        if self._ring:
             self._ring = False
-            await self._wakeups.ring()
+            for wakeups in self._wakeups:
+                await wakeups.ring()
             await self.clock.sleep(GATHER_S)
-        return 0.0 if self._keys or self._ring else IDLE_S
+        await self._show()
+        return 0.0 if self._keys or self._ring else self._period_s
+
+    async def _show(self) -> None:
+        now = self.clock.monotonic()
+        if self._registry is None or now - self._shown_at < self._period_s / 2:
+            return
+        self._shown_at = now
+        member = self.member()
+        if member is not None:
+            await self._registry.refresh(member, 3 * self._period_s)
+
+    async def leave(self) -> None:
+        """Take the node out of the registry."""
+        member = self.member()
+        if self._registry is not None and member is not None:
+            await self._registry.leave(member.name)
 
 
 class Intake(Service):

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 from everbell.config.schema import Settings
 from everbell.domain.errors import StoreError
-from everbell.domain.job import US, Job, Retry
+from everbell.domain.job import US, Retry
 from everbell.domain.notice import Moment
 from everbell.domain.notices import notices
 from everbell.domain.planner import Limits
-from everbell.domain.records import Hold, Node
-from everbell.domain.run import Run, RunKey
+from everbell.domain.records import Node
+from everbell.domain.run import Run
 from everbell.domain.settle import Defaults
 from everbell.engine.catalog import Catalog
 from everbell.engine.chains import followers
@@ -26,12 +26,15 @@ from everbell.engine.heartbeat import Heartbeat, Identity, Thresholds, Watcher
 from everbell.engine.holds import HoldEnds
 from everbell.engine.housekeeping import Recovery, Reporter, Retention
 from everbell.engine.loads import Loads
+from everbell.engine.messenger import Intake, Lines, Messenger
 from everbell.engine.placement import Placement
 from everbell.engine.service import Service
+from everbell.engine.withdrawals import Withdrawals
 from everbell.ports.clock import Clock, Entropy
 from everbell.ports.executor import CaptureSink, Executor
 from everbell.ports.load import LoadMeter
 from everbell.ports.observer import Change, RunObserver, Tracer
+from everbell.ports.registry import Member
 from everbell.ports.store import Finished, Share, Store
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,7 @@ class World(NamedTuple):
     secret_key: bytes
     observer: RunObserver | None = None
     tracer: Tracer | None = None
+    lines: Lines = Lines()
 
 
 class NodeEngine:
@@ -66,7 +70,6 @@ class NodeEngine:
         self.failed = asyncio.Event()
         self.failure = ""
         self._running = False
-        self._stopped: list[Run] = []
         self._notices: dict[str, str] = {}
         clock, store = world.clock, world.store
         defaults = _defaults(settings)
@@ -98,6 +101,7 @@ class NodeEngine:
             identity=identity,
             thresholds=_thresholds(settings),
         )
+        self.withdrawals = Withdrawals(clock, store, self.firing, self.execution)
         self.watcher = Watcher(clock, self._fail, store)
         self.loads = Loads(clock)
         self.placement = Placement(
@@ -118,12 +122,21 @@ class NodeEngine:
             audit_days=settings.api.audit_days,
         )
         self.holds = HoldEnds(clock, self._fail, store)
+        self.messenger = Messenger(clock, self._fail, world.lines, settings.node.heartbeat)
+        self.roles = frozenset(settings.node.roles)
+        ready = world.lines.ready if "worker" in self.roles else None
+        self.intake = Intake(clock, self._fail, ready) if ready is not None else None
         self._wire()
 
     def _wire(self) -> None:
         engine = self.settings.engine
+        self.firing.decides = "scheduler" in self.roles
+        self.firing.takes = "worker" in self.roles
         self.firing.limits = Limits(
-            look_ahead_us=int(engine.look_ahead * US), grace_us=int(engine.misfire_grace * US)
+            # What others run is queued at its instant: queued runs are not withdrawn by edits.
+            look_ahead_us=int(engine.look_ahead * US) if self.firing.takes else 0,
+            grace_us=int(engine.misfire_grace * US),
+            hand_on=not self.firing.takes,
         )
         self.firing.batch_size = engine.batch_size
         self.firing.max_queue = engine.max_queue
@@ -131,7 +144,7 @@ class NodeEngine:
         self.firing.may_claim = self._may_claim
         self.execution.may_start = self._may_start
         self.execution.again = self._again
-        self.execution.followed = self.firing.wake
+        self.execution.followed = self.firing.called
         self.execution.busy = self.reporter.attend
         self.execution.broken = self._fail
         self.execution.tracer = self.world.tracer
@@ -140,9 +153,9 @@ class NodeEngine:
         self.finisher.stored = self._stored
         self.heartbeat.busy = self._busy
         self.heartbeat.fenced = self._rejoin
-        self.heartbeat.verify = self._verify_claims
+        self.heartbeat.verify = self.withdrawals.verify
         self.heartbeat.renewed = self.execution.pump
-        self.heartbeat.drain = self._drain
+        self.heartbeat.drain = self.withdrawals.drain
         self.heartbeat.epoch = self.placement.heard
         self.placement.node_id = lambda: self.node_id
         self.placement.dealt = self._dealt
@@ -154,8 +167,21 @@ class NodeEngine:
         self.watcher.changed = self._foreign_change
         self.watcher.looked = self._looked
         self.firing.timers.doubt = self.watcher.wake
-        self.recovery.recovered = self.firing.wake
-        self.holds.released = self.firing.wake
+        self.holds.released = self._recovered
+        self._wire_lines()
+
+    def _wire_lines(self) -> None:
+        self.placement.is_scheduler = "scheduler" in self.roles
+        self.recovery.recovered = self._recovered
+        self.firing.handed_on = self.messenger.hand_on
+        self.messenger.member = self._member
+        for wakeups in self.world.lines.wakeups:
+            wakeups.listen(self._heard)
+        if self.intake is not None:
+            ready, sweep_us = self.world.lines.ready, int(self.settings.redis.sweep * US)
+            self.firing.sweep_us = lambda: sweep_us if ready is not None and ready.healthy else 0
+            self.intake.room = self.firing.room
+            self.intake.claim = self.firing.claim_offered
 
     @property
     def node_id(self) -> str:
@@ -164,17 +190,18 @@ class NodeEngine:
 
     def services(self) -> tuple[Service, ...]:
         """Return the services in the order in which they start."""
-        return (
-            self.heartbeat,
-            self.finisher,
-            self.reporter,
-            self.recovery,
-            self.watcher,
-            self.placement,
-            self.firing,
-            self.holds,
-            self.retention,
-        )
+        serving: tuple[Service, ...] = (self.heartbeat, self.messenger, self.placement)
+        if self.firing.decides or self.firing.takes:
+            serving += (
+                self.finisher,
+                self.reporter,
+                self.recovery,
+                self.watcher,
+                self.firing,
+                self.holds,
+                self.retention,
+            )
+        return serving if self.intake is None else (*serving, self.intake)
 
     async def start(self) -> None:
         """Join the cluster and begin. Raises StoreError if the store can't be reached."""
@@ -188,10 +215,12 @@ class NodeEngine:
         """Take nothing new, let running runs end for ``grace_s``, hand the rest back, leave."""
         self._running = False
         self.heartbeat.stopping = True
+        if self.intake is not None:
+            await self.intake.stop()
         await self.firing.stop()
         self.execution.can_start = False
         try:
-            await self._hand_back()
+            await self.withdrawals.hand_back_all()
         except StoreError as error:
             log.warning("could not hand claims back; their lease ends: %s", error)
         await self._end_runs(self.settings.execution.shutdown_grace if grace_s is None else grace_s)
@@ -201,11 +230,12 @@ class NodeEngine:
         try:
             async with asyncio.timeout(10):
                 await self.finisher.flush()
-                await self._hand_back()
+                await self.withdrawals.hand_back_all()
                 await self.world.store.leave(self.node_id, self.world.clock.now_us())
         except (TimeoutError, StoreError) as error:
             log.warning("the store is away; another node takes over what is left: %s", error)
         await self.finisher.stop()
+        await self.messenger.leave()
         for executor in self.world.executors.values():
             await executor.close()
 
@@ -216,12 +246,14 @@ class NodeEngine:
             self.execution.drop(change.revoked)
         self.catalog.forget(change.jobs)
         if change.cancelled:
-            self._cancel(change.cancelled)
+            self.withdrawals.cancel(change.cancelled)
         if len(self.execution):
             # Runs that wait for a worker may have been held, disabled or deleted.
             self.watcher.suspect()
-        if change.work and self._running:
-            self.firing.wake()
+        if self._running:
+            self.messenger.ring()
+            if change.work:
+                self.firing.called()
 
     def health(self) -> dict[str, str]:
         """Return each service's state; "ok" or what is wrong."""
@@ -243,6 +275,8 @@ class NodeEngine:
             said["drained"] = heartbeat.drained
         if heartbeat.newer_schema:
             said["schema"] = heartbeat.newer_schema
+        if self.world.lines.trouble:
+            said["redis"] = self.world.lines.trouble
         return said
 
     def _new_id(self) -> None:
@@ -299,88 +333,48 @@ class NodeEngine:
                 log.warning("%s: %s", subject, text)
         self._notices = said
 
-    async def _drain(self) -> None:
-        """Hand back all that waits here, for its time or for a worker; what runs may end."""
-        waiting = [run.key for run in (*self.firing.timers.waiting(), *self.execution.ready())]
-        self._stopped += self.firing.timers.drop(waiting)
-        self._stopped += self.execution.drop(waiting)
-        try:
-            await self._give_back()
-        except StoreError as error:
-            log.warning("could not hand claims back, the next heartbeat tries again: %s", error)
-
     def _rejoin(self) -> None:
         """Drop everything that the store has given to others and come back as a new node."""
         self.firing.timers.drop([run.key for run in self.firing.timers.waiting()])
         self.execution.abandon()
-        self._stopped = []
-        self.firing.returning = set()
+        self.withdrawals.forget_all()
         self._new_id()
         self.firing.wake()
 
+    def _heard(self) -> None:
+        """Look what another node has changed."""
+        self.watcher.wake()
+        self.firing.called()
+
+    def _recovered(self) -> None:
+        self.firing.called()
+        self.messenger.ring()
+
+    def _member(self) -> Member | None:
+        """Return what the registry shows of this node."""
+        node = self.heartbeat.last
+        if node is None:
+            return None
+        port = node.address.rpartition(":")[2]
+        return Member(
+            name=node.name,
+            id=node.id,
+            host=node.host,
+            pid=node.pid,
+            port=int(port) if port.isdigit() else 0,
+            roles=",".join(node.roles),
+            version=node.version,
+            state=node.state,
+            rss=node.rss_bytes,
+            cpu=node.cpu_percent,
+            running=node.running,
+            queued=node.queued,
+            heartbeat_us=node.heartbeat_us,
+        )
+
     async def _foreign_change(self) -> None:
         self.firing.wake()
-        await self._verify_claims()
-
-    async def _verify_claims(self) -> None:
-        """Drop claims that others withdrew or stopped, and cancel what they asked to cancel."""
-        store = self.world.store
-        await self._give_back()
-        waiting = [*self.firing.timers.waiting(), *self.execution.ready()]
-        if waiting:
-            kept = set(await store.still_claimed([(run.key, run.token) for run in waiting]))
-            self._forget([run for run in waiting if run.key not in kept])
-        now = self.world.clock.now_us()
-        late = [run for run in self.firing.timers.waiting() if run.due_us <= now]
-        ready = [*self.execution.ready(), *late]
-        if ready:
-            await self._return_stopped(ready)
-        if self.execution.live or waiting:
-            self._cancel(await store.cancel_flags(self.node_id))
-
-    def _forget(self, runs: Sequence[Run]) -> None:
-        """Drop claims, unless the store has given them to this node anew."""
-        tokens = {run.key: run.token for run in runs}
-        for holder in (self.firing.timers, self.execution):
-            newer = [run for run in holder.drop(tokens) if run.token > tokens[run.key]]
-            if isinstance(holder, Execution):
-                holder.start(newer)
-            else:
-                holder.add(newer)
-
-    async def _return_stopped(self, ready: Sequence[Run]) -> None:
-        """Hand back due runs that did not start yet and whose job was stopped meanwhile."""
-        holds = await self.world.store.list_holds()
-        ids = sorted({run.key.job_id for run in ready})
-        jobs = {job.id: job for job in await self.world.store.get_jobs(ids)}
-        self._forget([run for run in ready if run.key.job_id not in jobs])
-        stopped = [run for run in ready if run.key.job_id in jobs]
-        stopped = [run for run in stopped if _is_stopped(run, jobs[run.key.job_id], holds)]
-        stopped_keys = [run.key for run in stopped]
-        self._stopped += self.execution.drop(stopped_keys)
-        self._stopped += self.firing.timers.drop(stopped_keys)
-        await self._give_back()
-
-    async def _give_back(self) -> None:
-        """Hand back what was stopped; a store that is away is asked again, nothing starts here."""
-        runs = list(self._stopped)
-        if not runs:
-            return
-        self.firing.returning |= {run.key for run in runs}
-        await self.world.store.hand_back(runs, self.world.clock.now_us())
-        self._stopped = [run for run in self._stopped if run not in runs]
-        self.firing.returning = {run.key for run in self._stopped}
-
-    def _cancel(self, keys: Sequence[RunKey]) -> None:
-        self.firing.timers.flag(keys)
-        self.execution.cancel(keys, "cancelled")
-
-    async def _hand_back(self) -> None:
-        runs = [*self.firing.timers.waiting(), *self.execution.ready(), *self._stopped]
-        self.firing.timers.drop([run.key for run in runs])
-        self.execution.drop([run.key for run in runs])
-        if runs:
-            await self.world.store.hand_back(runs, self.world.clock.now_us())
+        await self.withdrawals.verify()
 
     async def _end_runs(self, grace_s: float) -> None:
         try:
@@ -394,14 +388,6 @@ class NodeEngine:
                     await self.execution.drained()
             except TimeoutError:
                 self.execution.abandon()
-
-
-def _is_stopped(run: Run, job: Job, holds: Sequence[Hold]) -> bool:
-    targets = {"all": 0, "project": job.project_id, "job": job.id}
-    if any(hold.target_id == targets[hold.scope] for hold in holds):
-        return True
-    planned = run.trigger != "manual" and run.attempt == 1
-    return planned and (not job.enabled or bool(job.parked))
 
 
 def _defaults(settings: Settings) -> Defaults:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from everbell.domain.errors import StoreUnavailable
 from everbell.domain.run import RunKey
-from everbell.engine.messenger import OFFERS_MAX, Intake, Messenger
+from everbell.engine.messenger import OFFERS_MAX, Intake, Lines, Messenger
 from everbell.ports.queue import Offer
 from everbell.testing.engine_bench import BASE_US, SimClock, passes, virtually
 
@@ -57,7 +57,7 @@ def failed(name: str, error: BaseException) -> None:
 
 
 def messenger(queue: Queue | None, bell: Bell | None) -> Messenger:
-    one = Messenger(SimClock(BASE_US), failed, queue, bell)
+    one = Messenger(SimClock(BASE_US), failed, Lines(queue, (bell,) if bell else ()))
     one.start()
     return one
 
@@ -109,7 +109,7 @@ def test_rings_that_follow_closely_are_one():
 def test_offers_that_wait_are_bounded():
     async def story():
         queue = Queue()
-        one = Messenger(SimClock(BASE_US), failed, queue, None)
+        one = Messenger(SimClock(BASE_US), failed, Lines(queue))
         one.hand_on(RunKey(number, 1) for number in range(OFFERS_MAX + 5))
         one.start()
         await passes(1)
