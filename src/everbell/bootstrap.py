@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import uvloop
 
-from everbell import __version__
+from everbell import __version__, queues
 from everbell.api.app import create_app
 from everbell.api.routes_metrics import metrics_route
 from everbell.api.serving import Server, listen, serve_until, server_config
@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from everbell.ports.store import Store
+    from everbell.queues.redis import RedisParts
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +174,21 @@ async def open_local(loaded: Loaded, secrets: Secrets) -> AsyncIterator[ASGIApp]
         await store.close()
 
 
+@contextlib.asynccontextmanager
+async def _outside(
+    loaded: Loaded, secrets: Secrets
+) -> AsyncIterator[tuple[Store, RedisParts | None]]:
+    """Open where a node keeps its state and what connects it to others; close both at the end."""
+    me = f"{socket.gethostname()}:{os.getpid()}:{SystemEntropy().token_bytes(4).hex()}"
+    redis = loaded.settings.redis
+    store = await _open_checked(loaded, secrets)
+    try:
+        async with queues.opened(redis, SystemClock(), me, loaded.directory) as parts:
+            yield store, parts
+    finally:
+        await store.close()
+
+
 class _At(SystemClock):
     """A clock that stands still."""
 
@@ -204,9 +220,8 @@ async def open_still(path: str | Path, settings: Settings) -> AsyncIterator[ASGI
 @contextlib.asynccontextmanager
 async def embedded(loaded: Loaded, secrets: Secrets, program: Program) -> AsyncIterator[Embedded]:
     """Run a node in this loop, with no listener and no signal handler, until the block ends."""
-    store = await _open_checked(loaded, secrets)
-    try:
-        engine, app, services = _assemble(loaded.settings, secrets, store, "", program)
+    async with _outside(loaded, secrets) as outside:
+        engine, app, services = _assemble(loaded.settings, secrets, outside, "", program)
         await program.prepare(services)
         await engine.start()
         try:
@@ -214,8 +229,6 @@ async def embedded(loaded: Loaded, secrets: Secrets, program: Program) -> AsyncI
         finally:
             await engine.stop()
             await _close_traces(engine)
-    finally:
-        await store.close()
 
 
 def run_embedded(main: Coroutine[Any, Any, int]) -> int:
@@ -279,9 +292,8 @@ async def _serve(
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
     address = f"{settings.server.protocol}://{host}:{port}"
-    store = await _open_checked(loaded, secrets)
-    try:
-        engine, app, services = _assemble(settings, secrets, store, address, program)
+    async with _outside(loaded, secrets) as outside:
+        engine, app, services = _assemble(settings, secrets, outside, address, program)
         if program is not None:
             await program.prepare(services)
         await engine.start()
@@ -301,23 +313,27 @@ async def _serve(
         finally:
             await engine.stop()
             await _close_traces(engine)
-    finally:
-        await store.close()
     if engine.failure:
         log.error("the node stopped because a part of it failed: %s", engine.failure)
     return 1 if engine.failure else 0
 
 
 def _assemble(
-    settings: Settings, secrets: Secrets, store: Store, address: str, program: Program | None
+    settings: Settings,
+    secrets: Secrets,
+    outside: tuple[Store, RedisParts | None],
+    address: str,
+    program: Program | None,
 ) -> tuple[NodeEngine, ASGIApp, Services]:
     clock, entropy = SystemClock(), SystemEntropy()
+    store, redis = outside
     identity = _identity(settings, address)
     instruments = open_instruments(settings.telemetry, identity.name, __version__)
     store = instruments.over(store, clock)
     functions = program.functions if program is not None else None
     inputs = partial(run_input.read, store)
-    executors = build_executors(settings, clock, __version__, functions, inputs)
+    messages = redis.messages if redis is not None else None
+    executors = build_executors(settings, clock, __version__, functions, inputs, queues=messages)
     world = World(
         store=store,
         clock=clock,
