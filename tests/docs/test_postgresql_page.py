@@ -1,31 +1,38 @@
-"""The page on PostgreSQL, run against a private server."""
+"""Pages that need PostgreSQL, or Redis too, run against private servers."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from everbell_docs_pages import ROOT, Shell, blocks, differs, steps
+from everbell_docs_pages import PAGES, ROOT, Shell, blocks, differs, steps
 
 from everbell.testing.free_ports import free_port
 from everbell.testing.postgres_server import PostgresServer
+from everbell.testing.redis_server import RedisServer
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
-PAGE = ROOT / "docs" / "how-to" / "postgresql.md"
+FOUND = [p for p in PAGES if any(b.info == "postgres" for b in blocks(p, "console"))]
+TOLD = re.compile(r"\s+# exit code (\d+)$")
 
 
-def test_every_command_of_the_page_does_what_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", FOUND, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_of_the_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     server = PostgresServer()
+    redis = RedisServer()
     home = tmp_path / "reader"
     home.mkdir()
     shell = Shell(home, [free_port(), free_port()])
-    shell.ports["127.0.0.1:5432"] = f"127.0.0.1:{server.port}"
+    shell.ports |= {"5432": str(server.port), "6379": str(redis.port)}
     try:
-        for step in (step for block in blocks(PAGE, "console") for step in steps(block)):
+        for step in (step for block in blocks(page, "console") for step in steps(block)):
             printed, code = shell.run(step.command)
             where = f"line {step.line}: $ {step.command}"
-            assert code == 0, f"{where}\n" + "\n".join(printed)
+            told = TOLD.search(step.command)
+            assert code == (int(told[1]) if told else 0), f"{where}\n" + "\n".join(printed)
             assert not (why := differs(step.shown, printed)), f"{where}\n{why}"
     finally:
         shell.close()
+        redis.close()
         server.close()

@@ -37,7 +37,8 @@ def init(directory: str | None) -> None:
 def make_ready(at: State, home: Path) -> Loaded:
     """Create what is missing in a directory and say so. Raises ConfigError, StoreError."""
     make_directory(home)
-    path, new = write_config(home, "toml", force=False)
+    chosen = Path(at.config).expanduser() if at.config else home
+    path, new = (chosen, False) if chosen.is_file() else write_config(home, "toml", force=False)
     say(f"{'wrote' if new else 'kept'} {path}")
     loaded = load_settings(path.absolute(), os.environ, at.overrides)
     secrets = load_secrets(loaded.directory, os.environ)
