@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,16 +33,18 @@ from everbell.config.secrets import (
 from everbell.domain.errors import ConfigError, ConflictError, EverbellError
 from everbell.domain.secrets import key_check
 from everbell.engine.heartbeat import Identity
+from everbell.engine.messenger import Lines
 from everbell.engine.node import NodeEngine, World
 from everbell.executors.output import BoundedSink
 from everbell.executors.registry import build_executors
 from everbell.ports.destinations import DestinationMeter
 from everbell.ports.functions import Functions
+from everbell.ports.wakeups import Belled
 from everbell.services import run_input
 from everbell.services.context import Services
 from everbell.services.projects import make_default
 from everbell.stores.memory import MemoryStore
-from everbell.stores.sqlite import SqliteStore
+from everbell.stores.sqlite import SqliteStore, giving
 from everbell.stores.sqlite import backup as sqlite_backup
 from everbell.stores.sqlite import checkup as sqlite_checkup
 from everbell.telemetry.clock import SystemClock, SystemEntropy
@@ -53,13 +55,16 @@ from everbell.telemetry.metered import watch_loop
 from everbell.telemetry.metrics import Metrics, Reading
 from everbell.telemetry.systemd import Supervisor
 from everbell.telemetry.traces import Traces
+from everbell.telemetry.zone_rules import rules_version
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.types import ASGIApp
 
+    from everbell.ports.moving import Giver, Receiver
     from everbell.ports.store import Store
     from everbell.queues.redis import RedisParts
+    from everbell.stores.postgres import Tls
 
 log = logging.getLogger(__name__)
 
@@ -108,23 +113,51 @@ async def open_store(settings: Settings, directory: str | Path) -> Store:
 
 
 async def _open_postgres(settings: Settings, directory: Path) -> Store:
-    try:
-        from everbell.stores.postgres import PostgresStore, Tls
-    except ImportError as error:
-        if error.name != "asyncpg":
-            raise
-        message = "database.url names PostgreSQL, whose driver is not installed"
-        raise ConfigError(message, hint="pip install 'everbell[postgres]'") from error
-    tls, database = settings.database.tls, settings.database
-    files = (str(directory / name) for name in (tls.ca, tls.cert, tls.key))
+    with _driver_needed():
+        from everbell.stores.postgres import PostgresStore
+    database = settings.database
     return await PostgresStore.open(
         database.url,
-        tls=Tls(*files) if tls.ca else None,
+        tls=_tls(settings, directory),
         connections=database.connections,
         busy_timeout_s=database.busy_timeout,
+        name=settings.node.name or socket.gethostname(),
     )
 
 
+@contextlib.contextmanager
+def _driver_needed() -> Iterator[None]:
+    try:
+        yield
+    except ImportError as error:
+        if error.name != "asyncpg":
+            raise
+        message = "PostgreSQL is named, and its driver is not installed"
+        raise ConfigError(message, hint="pip install 'everbell[postgres]'") from error
+
+
+def _tls(settings: Settings, directory: Path) -> Tls | None:
+    from everbell.stores.postgres import Tls
+
+    tls = settings.database.tls
+    files = (str(directory / name) for name in (tls.ca, tls.cert, tls.key))
+    return Tls(*files) if tls.ca else None
+
+
+def open_giver(path: Path) -> Giver:
+    """Open the database file that is to be moved, for this process alone."""
+    return giving.SqliteGiver.open(path)
+
+
+async def open_receiver(loaded: Loaded, url: str) -> Receiver:
+    """Connect to the PostgreSQL database that all is moved into; TLS as ``database.tls`` says."""
+    with _driver_needed():
+        from everbell.stores.postgres.receiving import PostgresReceiver
+    tls = _tls(loaded.settings, Path(loaded.directory))
+    return await PostgresReceiver.open(url, tls=tls)
+
+
+look_at_source = giving.look
 database_copies, database_checkup = sqlite_backup, sqlite_checkup
 """Backup, restore and health of the one engine that keeps a file; for the command line."""
 
@@ -329,6 +362,7 @@ def _assemble(
     store, redis = outside
     identity = _identity(settings, address)
     instruments = open_instruments(settings.telemetry, identity.name, __version__)
+    lines = _lines(store, redis)
     store = instruments.over(store, clock)
     functions = program.functions if program is not None else None
     inputs = partial(run_input.read, store)
@@ -344,6 +378,7 @@ def _assemble(
         secret_key=secrets.key,
         observer=instruments.metrics,
         tracer=instruments.traces,
+        lines=lines,
     )
     engine = NodeEngine(settings, world, identity)
     services = Services(
@@ -358,6 +393,14 @@ def _assemble(
     return engine, _face(engine, services, instruments), services
 
 
+def _lines(store: Store, redis: RedisParts | None) -> Lines:
+    """Return what connects the node to others besides the store."""
+    bells = (store.wakeups(),) if isinstance(store, Belled) else ()
+    if redis is None:
+        return Lines(wakeups=bells)
+    return Lines(redis.ready, (redis.wakeups, *bells), redis.registry)
+
+
 def _face(engine: NodeEngine, services: Services, instruments: Instruments) -> ASGIApp:
     """Return the API of a node, with ``/metrics`` if it counts."""
 
@@ -367,7 +410,7 @@ def _face(engine: NodeEngine, services: Services, instruments: Instruments) -> A
     metrics = instruments.metrics
     exposition = instruments.exposition(lambda: _reading(engine, app), __version__)
     if metrics is None or exposition is None:
-        app = create_app(services, ready=ready)
+        app = create_app(services, ready=ready, notices=engine.notices)
         return app
     names = partial(_names_of_jobs, engine, metrics)
 
@@ -375,7 +418,13 @@ def _face(engine: NodeEngine, services: Services, instruments: Instruments) -> A
         return exposition.text(accept, await names())
 
     route = metrics_route(services, render)
-    app = create_app(services, ready=ready, answered=metrics.answered, extra_routes=[route])
+    app = create_app(
+        services,
+        ready=ready,
+        notices=engine.notices,
+        answered=metrics.answered,
+        extra_routes=[route],
+    )
     return app
 
 
@@ -418,8 +467,11 @@ async def _close_traces(engine: NodeEngine) -> None:
 
 
 def _unready(engine: NodeEngine) -> str:
-    """Say why callers should go to another node; a busy one still serves its API."""
-    states = {**engine.health(), "load": "ok"}
+    """Say why callers should go to another node; a busy one still serves its API.
+
+    So does one with something to tell: it is shown with the nodes.
+    """
+    states = {**engine.health(), **dict.fromkeys(("load", *engine.notices()), "ok")}
     return "; ".join(f"{part}: {state}" for part, state in states.items() if state != "ok")
 
 
@@ -432,6 +484,8 @@ def _identity(settings: Settings, address: str) -> Identity:
         version=__version__,
         workers=settings.engine.max_workers,
         address=address,
+        roles=settings.node.roles,
+        tzdata=rules_version(),
     )
 
 

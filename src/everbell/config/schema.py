@@ -13,6 +13,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1, le=1_000_000_000)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 NotNegative = Annotated[float, Meta(ge=0, le=1_000_000_000)]
+Role = Literal["scheduler", "worker", "api"]
 Seconds = Annotated[float, Meta(gt=0, le=1_000_000_000)]
 
 
@@ -82,7 +83,7 @@ class NodeSettings(Record, frozen=True):
         NotNegative, doc("Percent of the machine; above it the node takes no new work. 0 = none.")
     ] = 0
     roles: Annotated[
-        tuple[Literal["scheduler", "worker", "api"], ...],
+        tuple[Role, ...],
         Meta(min_length=1),
         doc("What this node does: decides slots, does runs, answers the API."),
     ] = ("scheduler", "worker", "api")

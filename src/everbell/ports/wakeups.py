@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 class WakeUps(Protocol):
@@ -25,4 +25,13 @@ class WakeUps(Protocol):
 
     async def close(self) -> None:
         """Stop listening and release what is held. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class Belled(Protocol):
+    """A store that has wake-ups of its own."""
+
+    def wakeups(self) -> WakeUps:
+        """Return them."""
         ...

@@ -8,12 +8,21 @@ import contextvars
 import random
 from typing import Any
 
-from everbell.config.schema import Settings
+import msgspec
+
+from everbell.config.schema import Role, Settings
 from everbell.domain.errors import StoreError
 from everbell.domain.job import US
 from everbell.engine.heartbeat import Identity
+from everbell.engine.messenger import Lines
 from everbell.engine.node import NodeEngine, World
 from everbell.ports.observer import Change
+from everbell.queues.memory import (
+    MemoryBroker,
+    MemoryReadyQueue,
+    MemoryRegistry,
+    MemoryWakeUps,
+)
 from everbell.testing.sim.history import Fault, History
 from everbell.testing.sim.loop import OWNER, VirtualLoop
 from everbell.testing.sim.world import (
@@ -69,11 +78,20 @@ class Life:
             executors=dict.fromkeys(("http", "command", "script"), self.executor),
             new_sink=SimSink,
             secret_key=SECRET,
+            lines=cluster.lines(),
         )
-        identity = Identity(name=f"n{slot}", host="sim", pid=number, version="0", workers=1)
+        settings = cluster.settings_of(slot)
+        identity = Identity(
+            name=f"n{slot}",
+            host="sim",
+            pid=number,
+            version="0",
+            workers=1,
+            roles=settings.node.roles,
+        )
         self.context = contextvars.copy_context()
         self.context.run(OWNER.set, self)
-        self.engine: NodeEngine = self.context.run(NodeEngine, cluster.settings, world, identity)
+        self.engine: NodeEngine = self.context.run(NodeEngine, settings, world, identity)
         self.task = cluster.loop.create_task(self._live(), context=self.context)
 
     async def _live(self) -> None:
@@ -112,11 +130,31 @@ class Cluster:
         self.jump = [0]
         self.peak = [0]
         self.skews = [0, 0, 0]
+        self.broker = MemoryBroker(SimClock(base_us))
+        self._roles: tuple[tuple[Role, ...], ...] = ()
         self.chance = random.Random(f"{seed}/cluster")
         self.lives: dict[int, Life] = {}
         self._count = 0
         self._dead: list[Life] = []
         loop.gate = self._gate  # type: ignore[assignment]  # owners are lives here
+
+    def split(self) -> None:
+        """Let one node schedule, the next one work, and a third do both, joined by a broker."""
+        self._roles = (("scheduler",), ("worker",), ("scheduler", "worker"))
+
+    def settings_of(self, slot: int) -> Settings:
+        """Return the settings of the node in a place."""
+        if not self._roles:
+            return self.settings
+        node = msgspec.structs.replace(self.settings.node, roles=self._roles[slot])
+        return msgspec.structs.replace(self.settings, node=node)
+
+    def lines(self) -> Lines:
+        """Return what connects a node to the others; in a cluster of equals nothing."""
+        if not self._roles:
+            return Lines()
+        broker, wakeups = self.broker, MemoryWakeUps(self.broker)
+        return Lines(MemoryReadyQueue(broker), (wakeups,), MemoryRegistry(broker))
 
     def boot(self, slot: int) -> Life:
         """Start a process in a place."""

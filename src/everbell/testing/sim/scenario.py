@@ -44,6 +44,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     workers: int
     faults: tuple[str, ...]
     store: str = "memory"
+    roles: str = "both"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +71,12 @@ def draw(seed: int, *, store: str = "", minutes: float = 0) -> Options:
         faults=faults,
         store=chance.choice(["memory", "memory", "sqlite"]),
     )
+    # Drawn after all else, so that older seeds stay what they were.
+    roles = chance.choice(["both", "both", "split"])
+    if roles == "split":
+        nodes = max(drawn.nodes, 2)
+        faults = (*faults, "broker") if chance.random() < 0.5 else faults
+        drawn = msgspec.structs.replace(drawn, roles=roles, nodes=nodes, faults=faults)
     if store:
         drawn = msgspec.structs.replace(drawn, store=store)
     return msgspec.structs.replace(drawn, minutes=minutes) if minutes else drawn
@@ -112,6 +119,8 @@ class _Simulation:
         base_us = round(STARTS[options.start].timestamp()) * US
         self.store = store
         self.cluster = Cluster(options.seed, loop, self.store, settings=settings, base_us=base_us)
+        if options.roles == "split":
+            self.cluster.split()
         self.loop = loop
         self.clock = SimClock(base_us)
         self.clock.jump, self.clock.peak = self.cluster.jump, self.cluster.peak
@@ -168,6 +177,7 @@ class _Simulation:
                 ("outage", self._outage),
                 ("jump", self._jump),
                 ("stop", self._stop),
+                ("broker", self._broker),
                 ("ops", self.operator.act),
                 ("ops", self.operator.act),
                 ("ops", self.operator.act),
@@ -211,6 +221,14 @@ class _Simulation:
         await asyncio.sleep(self.chance.choice([0.2, 2, 7, 30]))
         self.cluster.faults.outage = False
 
+    async def _broker(self) -> None:
+        """Lose the queue server, or only all that it holds."""
+        broker = self.cluster.broker
+        broker.flush()
+        broker.lost = self.chance.random() < 0.5
+        await asyncio.sleep(self.chance.choice([0.5, 5, 30]))
+        broker.lost = False
+
     async def _jump(self) -> None:
         step = self.chance.choice([-120.0, -10.0, -0.7, 0.7, 10.0, 120.0]) * self.chance.random()
         self.clock.leap(round(step * US))
@@ -232,6 +250,7 @@ class _Simulation:
         """End all faults, release and resolve all, then wait until everything has settled."""
         faults = self.cluster.faults
         faults.latency_s, faults.unavailable, faults.unknown, faults.outage = 0.01, 0.0, 0.0, False
+        self.cluster.broker.lost = False
         for life in list(self.cluster.lives.values()):
             life.armed = None
             self.cluster.resume(life)
