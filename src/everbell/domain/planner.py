@@ -103,6 +103,8 @@ def _choose(
     due: DueJob, misfire: Misfire, slots: list[int], now_us: int, limits: Limits
 ) -> tuple[list[_Fire], list[Mark]]:
     """Split slots into those to run and those to be marked."""
+    if not due.release_policy and slots[0] >= now_us - limits.grace_us:
+        return [_Fire(slot, "schedule") for slot in slots], []
     held_until = due.release_until_us if due.release_policy else 0
     held = [slot for slot in slots if slot < held_until]
     overdue = [slot for slot in slots if held_until <= slot < now_us - limits.grace_us]

@@ -50,8 +50,19 @@ class Catalog:
             return
         if len(self._entries) + len(missing) > ENTRIES_MAX:
             self._entries.clear()
-        for job in await self._store.get_jobs(missing):
+        jobs = await self._store.get_jobs(missing)
+        for job in jobs:
             self._entries[job.id] = _entry(job)
+        # Now, ahead of time: at the instant of a storm each of its runs would ask for it.
+        for project_id in {job.project_id for job in jobs}:
+            await self.project(project_id)
+
+    def known(self, job_id: int, version: int, project_id: int) -> tuple[Job, Project] | None:
+        """Return a job of this version and its project, if both are here."""
+        entry, project = self._entries.get(job_id), self._projects.get(project_id)
+        if entry is None or project is None or entry.job.version != version:
+            return None
+        return entry.job, project
 
     async def project(self, project_id: int) -> Project | None:
         """Return a project; None if it is gone."""

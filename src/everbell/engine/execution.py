@@ -226,7 +226,9 @@ class Execution:
         live.begun = True
         LOG_SUBJECT.set(live.run)
         try:
-            await self._perform_known(live, *await self._read(live.run))
+            run = live.run
+            known = self._catalog.known(run.key.job_id, run.version, run.project_id)
+            await self._perform_known(live, *(known or await self._read(run)))
         except asyncio.CancelledError:
             if live.reason != "fenced":
                 raise
@@ -421,6 +423,8 @@ class Execution:
 
     def flush_output(self, live: Live, *, last: bool = False) -> None:
         """Hand new output to the finisher."""
+        if not live.sink.total_bytes:
+            return
         pieces = live.sink.drain()
         if last:
             pieces += live.sink.finish()

@@ -17,8 +17,11 @@ RECHECK_S = 1.0
 """The wall clock may jump while a timer runs, so it is read again at least this often."""
 
 
-_Entry = tuple[int, RunKey, int, int]
-"""Due (wall), key, token, and since when the claim is known here (monotonic); microseconds."""
+_Entry = tuple[int, int, int, int, int, RunKey]
+"""Due (wall), slot, job, token, since when the claim is known here (monotonic), and the key.
+
+In the order of numbers alone: thousands are due at one instant, and keys compare slowly.
+"""
 
 
 class Timers:
@@ -47,8 +50,10 @@ class Timers:
         """Take runs; those that are due start in this call."""
         since_us = self._now().monotonic_us
         for run in runs:
-            self._runs[run.key] = run
-            heapq.heappush(self._heap, (run.due_us, run.key, run.token, since_us))
+            key = run.key
+            self._runs[key] = run
+            entry = (run.due_us, key.slot_us, key.job_id, run.token, since_us, key)
+            heapq.heappush(self._heap, entry)
         self.fire()
 
     def looked(self, look: Moment) -> None:
@@ -80,7 +85,7 @@ class Timers:
         ready: list[Run] = []
         while self._heap and self._heap[0][0] <= now.wall_us:
             entry = heapq.heappop(self._heap)
-            _, key, token, since_us = entry
+            _, _, _, token, since_us, key = entry
             run = self._runs.get(key)
             if run is None or run.token != token:
                 continue
@@ -105,7 +110,7 @@ class Timers:
             self._handle = None
 
     def _arm(self, now_us: int) -> None:
-        while self._heap and self._heap[0][1] not in self._runs:
+        while self._heap and self._heap[0][5] not in self._runs:
             heapq.heappop(self._heap)
         self.close()
         if self._heap:

@@ -7,6 +7,7 @@ import difflib
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -63,11 +64,10 @@ class PythonExecutor:
         kwargs = action.kwargs
         if self._inputs is not None and work.run.trigger in _ASKED:
             kwargs = {**kwargs, **await self._inputs(work.run)}
-        told = _told(work)
         if action.mode == "subprocess":
-            asked = python_process.Asked(function, action.args, kwargs, told)
+            asked = python_process.Asked(function, action.args, kwargs, _told(work))
             return await python_process.run(self._settings, asked, work.timeout_s, (cancel, sink))
-        return await self._here(function, kwargs, told, (work, cancel, sink))
+        return await self._here(function, kwargs, (work, cancel, sink))
 
     async def close(self) -> None:
         """End idle threads and give the streams back."""
@@ -95,7 +95,6 @@ class PythonExecutor:
         self,
         function: Function,
         kwargs: dict[str, Any],
-        told: Context,
         given: tuple[Assignment, asyncio.Event, OutputSink],
     ) -> Outcome:
         work, cancel, sink = given
@@ -104,9 +103,9 @@ class PythonExecutor:
         limits = self._settings.execution
         capture = Capture(sink, asyncio.get_running_loop(), 2 * limits.output_bytes)
         stop: list[str] = []
-        before = CURRENT.set(told), CAPTURE.set(capture), STOP.set(stop)
+        before = CURRENT.set(partial(_told, work)), CAPTURE.set(capture), STOP.set(stop)
         if function.wants_context and function.wants_context not in kwargs:
-            kwargs = {**kwargs, function.wants_context: told}
+            kwargs = {**kwargs, function.wants_context: _told(work)}
         call = calls.Call(
             function, action.args, kwargs, cancel, stop, work.timeout_s, limits.kill_grace
         )
@@ -176,8 +175,9 @@ def _stopped(call: calls.Call, why: str, *, goes_on: bool) -> Outcome:
 def _raised(error: BaseException, sink: OutputSink) -> Outcome:
     if isinstance(error, Skip):
         return Outcome(state="skipped", reason=error.reason[:200])
-    # The first frame is ours.
-    trace = error.__traceback__.tb_next if error.__traceback__ is not None else None
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename == calls.__file__:
+        trace = trace.tb_next  # the first frames are ours
     lines = traceback.format_exception(type(error), error, trace)
     sink.write("err", "".join(lines).encode("utf-8", "replace"))
     return Outcome(state="failed", error=describe(error))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
+from types import CoroutineType
 from typing import Any, Literal, NamedTuple
 
 from everbell.executors.threads import Threads
@@ -95,14 +96,58 @@ class _Guard:
             self._watcher.cancel()
 
 
+class _Rest:
+    """Awaits what a coroutine that was begun by hand still has to do."""
+
+    __slots__ = ("_coroutine", "_waits_for")
+
+    def __init__(self, coroutine: CoroutineType[Any, Any, Any], waits_for: Any) -> None:
+        self._coroutine = coroutine
+        self._waits_for = waits_for
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        step, waits_for = self._coroutine, self._waits_for
+        try:
+            while True:
+                try:
+                    sent = yield waits_for
+                except GeneratorExit:
+                    step.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001  (handed on, not handled)
+                    waits_for = step.throw(error)
+                else:
+                    waits_for = step.send(sent)
+        except StopIteration as end:
+            return end.value
+
+
 async def on_loop(call: Call) -> Result:
     """Await an async function; it is cancelled when it is to end, again and again if it must be.
 
-    In the caller's own task: one that does not wait costs no pass of the loop. So a function that
-    swallows its cancellation keeps its worker until it returns.
+    In the caller's own task: one that does not wait costs no pass of the loop, and no timer. So a
+    function that swallows its cancellation keeps its worker until it returns.
     """
     task = asyncio.current_task()
     assert task is not None
+    cancelling = task.cancelling()
+    try:
+        begun = call.function.call(*call.args, **call.kwargs)
+        if isinstance(begun, CoroutineType):
+            begun = _Rest(begun, begun.send(None))
+    except StopIteration as end:
+        return "", Ended(end.value)
+    except asyncio.CancelledError as error:
+        if task.cancelling() > cancelling:
+            raise  # the caller itself is to end
+        return "", Ended(error=error)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  (executor boundary)
+        return "", Ended(error=error)
+    return await _guarded(call, begun, task)
+
+
+async def _guarded(call: Call, begun: Awaitable[Any], task: asyncio.Task[Any]) -> Result:
+    """Wait for what was begun, in time."""
     asked = 0
 
     def interrupt() -> None:
@@ -114,7 +159,7 @@ async def on_loop(call: Call) -> Result:
     cancelling = task.cancelling()
     ended: Ended
     try:
-        ended = Ended(await call.function.call(*call.args, **call.kwargs))
+        ended = Ended(await begun)
     except asyncio.CancelledError as error:
         if task.cancelling() > cancelling + asked:
             raise  # the caller itself is to end

@@ -60,7 +60,7 @@ def _call(order: Order) -> Any:
     target = getattr(target, "function", target)
     if order.context_name:
         order.kwargs.setdefault(order.context_name, order.context)
-    CURRENT.set(order.context)
+    CURRENT.set(lambda: order.context)
     result = target(*order.args, **order.kwargs)
     return asyncio.run(result) if asyncio.iscoroutine(result) else result
 

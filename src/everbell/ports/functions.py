@@ -98,8 +98,8 @@ class Functions:
         return len(self._known)
 
 
-CURRENT: ContextVar[Context | None] = ContextVar("everbell_run", default=None)
-"""The run that the calling code belongs to. Threads started by hand do not inherit it."""
+CURRENT: ContextVar[Callable[[], Context] | None] = ContextVar("everbell_run", default=None)
+"""Tells the run that the calling code belongs to. Threads started by hand do not inherit it."""
 
 
 STOP: ContextVar[list[str] | None] = ContextVar("everbell_stop", default=None)
@@ -120,7 +120,7 @@ def context() -> Context:
     if found is None:
         message = "this code runs in no run of Everbell"
         raise LookupError(message)
-    return found
+    return found()
 
 
 def instant(at_us: int) -> datetime:
