@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from everbell_e2e_nodes import NodeProcess, until
+from redis import Redis
 
 from everbell.testing.free_ports import free_port
 from everbell.testing.postgres_server import PostgresServer
@@ -108,7 +109,7 @@ def script(log: Path) -> str:
 
 
 def test_jobs_spread_over_processes_and_go_on_when_one_is_killed(
-    processes: list[Process], tmp_path: Path
+    processes: list[Process], tmp_path: Path, redis_server: RedisServer
 ) -> None:
     first, second, third = processes
     first.start()
@@ -131,9 +132,19 @@ def test_jobs_spread_over_processes_and_go_on_when_one_is_killed(
     # What jobs weigh is known after some runs; shards move every ten seconds at most.
     until(lambda: is_even(first), 60, "the processes do about as much each")
 
+    redis = Redis(port=redis_server.port, decode_responses=True)
+    listed = {int(one["port"]): one for one in registered(redis)}
+    assert set(listed) == {one.port for one in processes}
+    for one in processes:
+        assert one.process is not None
+        assert int(listed[one.port]["pid"]) == one.process.pid
+        assert int(listed[one.port]["rss"]) > 0
+
     third.kill()
     killed = time.time()
     until(lambda: running_since(first, killed + 1) >= JOBS, 30, "every job goes on elsewhere")
+    until(lambda: len(registered(redis)) == 2, 10, "the dead process is listed no more")
+    redis.close()
     at_end = time.time() - 3
     assert first.stop() == 0
     assert second.stop() == 0
@@ -150,6 +161,12 @@ def test_jobs_spread_over_processes_and_go_on_when_one_is_killed(
     for job, slots in slots_of.items():
         wanted = range(min(slots), int(min(at_end, killed) * 1_000_000), step)
         assert [at for at in wanted if at not in slots] == [], job
+
+
+def registered(redis: Redis) -> list[dict[str, str]]:
+    """Return what PROCESS_STORE tells of the processes that live."""
+    told = [redis.hgetall(f"ds:processes:{name}") for name in redis.smembers("ds:processes")]
+    return [one for one in told if one]
 
 
 def is_even(process: Process) -> bool:

@@ -31,6 +31,13 @@ def test_init_makes_all_and_keeps_all(cli):
     assert cli("project", "list", "-config", "other/everbell.toml") == 0
 
 
+def test_init_keeps_to_the_file_that_is_named(cli):
+    Path("djinn").mkdir()
+    Path("djinn/own.conf").write_text('database { url "sqlite:///own.db" }\n')
+    assert cli("init", "-config", "djinn/own.conf") == 0
+    assert {item.name for item in Path("djinn").iterdir()} == {"own.conf", ".everbell", "own.db"}
+
+
 def test_create_credential_as_on_the_scheduler0_page(cli):
     assert cli("config", "init") == 0
     assert cli("credential", "init", "--generate") == 0
