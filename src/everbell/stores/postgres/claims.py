@@ -87,7 +87,21 @@ async def due(sql: Sql, until_us: int, limit: int, share: Share | None) -> list[
     else:
         behind_us = until_us - share.behind_us
         found = await sql.rows(_DUE_SHARED, until_us, limit, behind_us, _mask(share))
-    return [DueJob(**dict(row)) for row in found]
+    return [_due_job(row) for row in found]
+
+
+def _due_job(row: Any) -> DueJob:
+    """Build a due job from its columns, in the order of the statement."""
+    return DueJob(
+        id=row[0],
+        version=row[1],
+        project_id=row[2],
+        next_slot_us=row[3],
+        active=row[4],
+        queued=row[5],
+        release_policy=row[6],
+        release_until_us=row[7],
+    )
 
 
 def _mask(share: Share) -> bytes:

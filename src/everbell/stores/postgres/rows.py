@@ -96,16 +96,29 @@ def job(row: Any) -> Job:
 
     So one bad row never breaks a list; the engine stores the quarantine when it meets the job.
     """
-    values = dict(row)
-    name, text = values.pop("name"), values.pop("definition")
+    quarantined = row[7]
     try:
-        definition = _decode(text or "")
+        definition = _decode(row[15] or "")
     except msgspec.MsgspecError as error:
-        definition = placeholder(name)
-        values["quarantined"] = (
-            values["quarantined"] or f"the stored definition can't be read: {error}"
-        )
-    return Job(definition=definition, **values)
+        definition = placeholder(row[3])
+        quarantined = quarantined or f"the stored definition can't be read: {error}"
+    return Job(
+        id=row[0],
+        uuid=row[1],
+        project_id=row[2],
+        version=row[4],
+        enabled=row[5],
+        parked=row[6],
+        quarantined=quarantined,
+        failures=row[8],
+        next_slot_us=row[9],
+        release_policy=row[10],
+        release_until_us=row[11],
+        ranged_until_us=row[12],
+        created_us=row[13],
+        updated_us=row[14],
+        definition=definition,
+    )
 
 
 def version(row: Any) -> JobVersion:
