@@ -37,9 +37,13 @@ def config_page() -> str:
     """Return every setting: name, default, variable, meaning; then the names of Scheduler0."""
     fields = import_module("everbell.config.fields")
     aliases = import_module("everbell.config.aliases")
+    files = import_module("everbell.config.files")
+    names = ", ".join(f"`{name}`" for name in files.DEFAULT_NAMES)
     intro = (
         "# Configuration\n\nFlags win over the environment, the environment over the file,\n"
         "the file over the default. `everbell config show --origin` says where a value came from.\n"
+        "\nA file ends in `.toml`, `.yml` or `.yaml`, or in `.conf` for djinn's language. Without\n"
+        f"`-config FILE` the first of these is read: {names}.\n"
     )
     parts = [NOTE, intro]
     for section, meaning in fields.section_docs().items():
