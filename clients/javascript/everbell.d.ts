@@ -147,6 +147,10 @@ export interface Schedules {
 
 export interface Nodes {
   list (): Pages<schemas.NodeOut>
+  drain (id: string, body?: schemas.DrainIn): Promise<schemas.NodeOut>
+  resume (id: string): Promise<schemas.NodeOut>
+  remove (id: string): Promise<void>
+  cluster (): Promise<schemas.ClusterOut>
 }
 
 export interface Audit {

@@ -65,6 +65,10 @@ export const OPERATIONS = {
   limits_delete: ['DELETE', '/limits/{id}'],
   schedules_preview: ['POST', '/schedules/preview', 'again'],
   nodes_list: ['GET', '/nodes'],
+  nodes_drain: ['POST', '/nodes/{id}/drain', 'again'],
+  nodes_resume: ['POST', '/nodes/{id}/resume', 'again'],
+  nodes_remove: ['DELETE', '/nodes/{id}'],
+  cluster_get: ['GET', '/cluster'],
   audit_list: ['GET', '/audit'],
   health_live: ['GET', '/healthz'],
   health_ready: ['GET', '/readyz'],
@@ -570,6 +574,10 @@ class Schedules extends Group {
 
 class Nodes extends Group {
   list () { return this._list('nodes_list') }
+  drain (id, body = {}) { return this._data('nodes_drain', { id, body }) }
+  resume (id) { return this._data('nodes_resume', { id }) }
+  remove (id) { return this._data('nodes_remove', { id }) }
+  cluster () { return this._data('cluster_get') }
 }
 
 class Audit extends Group {

@@ -495,7 +495,7 @@ export interface ClockChangeOut {
   note: string
 }
 
-/** A process of the cluster. */
+/** A process of the cluster. `drained`: why an operator drained the nodes of its name; `reason`: why it takes no new work now. `shards` of the cluster's are its own, and `load` is the work in them: seconds of work an hour. `machine_cpu` (percent, smoothed), `cores` and memory are its machine's. `clock_offset_s`: the database's clock minus its own, null = not known. `notes`: what people should know, such as that its time zone rules are not those of another node. */
 export interface NodeOut {
   id: string
   name: string
@@ -516,6 +516,33 @@ export interface NodeOut {
   cpu_percent: number
   address: string
   reason: string
+  drained: string
+  roles: Array<string>
+  shards: number
+  load: number
+  cores: number
+  machine_cpu: number
+  memory_total_bytes: number
+  memory_free_bytes: number
+  clock_offset_s: number | null
+  tzdata: string
+  schema: number
+  notes: Array<string>
+}
+
+/** Why a node is to take no new work. */
+export interface DrainIn {
+  reason?: string
+}
+
+/** How the work is spread. Jobs are dealt to nodes by shard; `epoch` counts the deals. `dealt` of the `shards` have a living owner; all others, and all of a cluster of one node, are anybody's. `load` is the work in all of them: seconds of work an hour. `load_ratio`: most over least loaded scheduler, per capacity; 1 = even, null = not known or one has nothing. */
+export interface ClusterOut {
+  epoch: number
+  nodes_alive: number
+  shards: number
+  dealt: number
+  load: number
+  load_ratio: number | null
 }
 
 /** A change: `before` and `after` are digests of the thing, empty where there was none. */
@@ -535,9 +562,10 @@ export interface AuditOut {
   after: string
 }
 
-/** Whether the process lives (or can work), and why not. */
+/** Whether the process lives (or can work), and why not. `degraded`: it works, and `notes` tell what people should know. */
 export interface Health {
-  status: string
+  status: "degraded" | "ok" | "ready"
+  notes?: Array<string>
 }
 
 /** What was compared: `slots` that the schedules planned, with what became of them. `next` given: ask again with it as `cursor`; the numbers are those of this part. */

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from msgspec.structs import replace
@@ -33,20 +33,23 @@ def create_app(
     services: Services,
     *,
     ready: Callable[[], str] = lambda: "",
+    notices: Callable[[], Mapping[str, str]] = dict,
     answered: Callable[[str, str, int], None] = lambda _method, _route, _status: None,
     extra_routes: Sequence[BaseRoute] = (),
     lifespan: Any = None,
 ) -> Starlette:
     """Return the API as an ASGI application.
 
-    ``ready`` tells why the node can't work, or nothing. ``extra_routes`` come after the API's.
+    ``ready`` tells why the node can't work, or nothing; ``notices`` what people should know of
+    it nevertheless, by subject. ``extra_routes`` come after the API's.
     ``answered`` is told of each answer: method, route (a pattern, not an address), status.
     """
     routes: list[BaseRoute] = []
     limits = Limits(services.settings.api)
     refusals = Refusals(services.settings.api.max_failures)
     for path, methods in _by_path().items():
-        endpoint = _dispatcher(_World(services, ready, limits, refusals, answered), path, methods)
+        world = _World(services, ready, notices, limits, refusals, answered)
+        endpoint = _dispatcher(world, path, methods)
         for prefix in PREFIXES:
             route = Route(prefix + path, endpoint, include_in_schema=False)
             # Every method: the dispatcher itself refuses, with the methods that are possible.
@@ -81,6 +84,7 @@ def _by_path() -> dict[str, dict[str, Endpoint]]:
 class _World(NamedTuple):
     services: Services
     ready: Callable[[], str]
+    notices: Callable[[], Mapping[str, str]]
     limits: Limits
     refusals: Refusals
     answered: Callable[[str, str, int], None]
@@ -131,7 +135,8 @@ async def _perform(
     address = "" if actor is LOCAL else address_of(request)
     actor = replace(actor, address=address, request_id=request_id)
     endpoint.check_query(request)
-    return await endpoint.handler(Call(request, services, actor, world.ready, world.limits))
+    call = Call(request, services, actor, world.ready, world.limits, world.notices)
+    return await endpoint.handler(call)
 
 
 def _check_head(request: Request, most: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -50,6 +50,7 @@ class Call:
     actor: Actor
     ready: Callable[[], str]
     limits: Limits
+    notices: Callable[[], Mapping[str, str]]
     _raw: bytes | None = None
 
     @property

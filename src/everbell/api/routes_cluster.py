@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 
 from everbell.api import views
-from everbell.api.call import LIMIT, Call, Endpoint, Param, answer
+from everbell.api.call import LIMIT, Call, Endpoint, Param, answer, no_content
 from everbell.api.hold_input import hold_end
 from everbell.api.problems import NotReady
 from everbell.api.schemas import (
@@ -13,12 +13,12 @@ from everbell.api.schemas import (
     Health,
     HoldIn,
     HoldOut,
-    NodeOut,
     PageOut,
     PreviewIn,
     PreviewOut,
     ReleaseIn,
 )
+from everbell.api.schemas_cluster import ClusterOut, DrainIn, NodeOut
 from everbell.api.times import TIME_HINT, parse_iso
 from everbell.domain.errors import FieldProblem, ValidationError
 from everbell.services import audit, holds, nodes
@@ -26,6 +26,7 @@ from everbell.services.context import as_key, missing
 from everbell.services.preview import Question, preview
 
 MAX_SLOTS = 100
+_NODE = Param("id", "Id or name of the node.")
 
 
 async def create_hold(call: Call) -> Response:
@@ -61,8 +62,31 @@ async def release_hold(call: Call) -> Response:
 
 async def list_nodes(call: Call) -> Response:
     """List the nodes."""
-    shown = [views.node(one) for one in await nodes.list_nodes(call.services)]
+    shown = [views.node(one) for one in (await nodes.survey(call.services)).members]
     return answer(shown, page=PageOut(limit=len(shown), offset=0, total=len(shown)))
+
+
+async def drain_node(call: Call) -> Response:
+    """Let a node take no new work; what runs may end, what waits goes to others."""
+    given = await call.body(DrainIn, optional=True)
+    drained = await nodes.drain(call.services, call.actor, call.key, given.reason)
+    return answer(views.node(drained))
+
+
+async def resume_node(call: Call) -> Response:
+    """Let a drained node take work again."""
+    return answer(views.node(await nodes.resume(call.services, call.actor, call.key)))
+
+
+async def remove_node(call: Call) -> Response:
+    """Forget a node that is gone."""
+    await nodes.remove(call.services, call.actor, call.key)
+    return no_content()
+
+
+async def show_cluster(call: Call) -> Response:
+    """Tell how the work is spread over the nodes."""
+    return answer(views.cluster(await nodes.survey(call.services)))
 
 
 async def preview_schedule(call: Call) -> Response:
@@ -117,7 +141,8 @@ async def readiness(call: Call) -> Response:
     trouble = call.ready()
     if trouble:
         raise NotReady(trouble, hint="the node's log tells more")
-    return answer(Health(status="ready"))
+    notes = tuple(f"{subject}: {text}" for subject, text in call.notices().items())
+    return answer(Health(status="degraded" if notes else "ready", notes=notes))
 
 
 CLUSTER_ROUTES = (
@@ -174,6 +199,50 @@ CLUSTER_ROUTES = (
         scope="read",
         answer=NodeOut,
         many=True,
+    ),
+    Endpoint(
+        method="POST",
+        path="/nodes/{id}/drain",
+        name="nodes_drain",
+        summary="Let a node take no new work",
+        handler=drain_node,
+        scope="admin",
+        body=DrainIn,
+        body_optional=True,
+        answer=NodeOut,
+        errors=(404, 422),
+        key=_NODE,
+    ),
+    Endpoint(
+        method="POST",
+        path="/nodes/{id}/resume",
+        name="nodes_resume",
+        summary="Let a drained node take work again",
+        handler=resume_node,
+        scope="admin",
+        answer=NodeOut,
+        errors=(404,),
+        key=_NODE,
+    ),
+    Endpoint(
+        method="DELETE",
+        path="/nodes/{id}",
+        name="nodes_remove",
+        summary="Forget a node that is gone",
+        handler=remove_node,
+        scope="admin",
+        status=204,
+        errors=(404, 409),
+        key=_NODE,
+    ),
+    Endpoint(
+        method="GET",
+        path="/cluster",
+        name="cluster_get",
+        summary="How the work is spread",
+        handler=show_cluster,
+        scope="read",
+        answer=ClusterOut,
     ),
     Endpoint(
         method="GET",

@@ -394,27 +394,6 @@ class PreviewOut(Out, frozen=True, kw_only=True):
     clock_changes: tuple[ClockChangeOut, ...]
 
 
-class NodeOut(Out, frozen=True, kw_only=True):
-    """A process of the cluster."""
-
-    id: str
-    name: str
-    host: str
-    pid: int
-    version: str
-    state: str
-    started_at: Time
-    heartbeat_at: Time
-    lease_until: Time
-    workers: int
-    running: int
-    queued: int
-    rss_bytes: int
-    cpu_percent: float
-    address: str
-    reason: str
-
-
 class AuditOut(Out, frozen=True, kw_only=True):
     """A change: ``before`` and ``after`` are digests of the thing, empty where there was none."""
 
@@ -433,9 +412,13 @@ class AuditOut(Out, frozen=True, kw_only=True):
 
 
 class Health(Out, frozen=True, kw_only=True):
-    """Whether the process lives (or can work), and why not."""
+    """Whether the process lives (or can work), and why not.
 
-    status: str
+    ``degraded``: it works, and ``notes`` tell what people should know.
+    """
+
+    status: Literal["ok", "ready", "degraded"]
+    notes: tuple[str, ...] = ()
 
 
 class PageOut(Out, frozen=True, kw_only=True):

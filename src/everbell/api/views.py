@@ -15,19 +15,20 @@ from everbell.api.schemas import (
     CredentialOut,
     HoldOut,
     JobOut,
-    NodeOut,
     PreviewOut,
     ProjectOut,
     RunOut,
     SlotOut,
 )
+from everbell.api.schemas_cluster import ClusterOut, NodeOut
 from everbell.api.times import iso, iso_in
 from everbell.domain.audit import AuditEntry
 from everbell.domain.job import HttpAction, Job
-from everbell.domain.records import Credential, Hold, Node, Project
+from everbell.domain.records import Credential, Hold, Project
 from everbell.domain.run import Attempt, Run
 from everbell.domain.schedule.explain import Slot
 from everbell.services.context import Services
+from everbell.services.nodes import Member, Survey
 from everbell.services.preview import Preview
 from everbell.services.projects import by_ids
 
@@ -235,23 +236,48 @@ def audit(it: AuditEntry) -> AuditOut:
     )
 
 
-def node(it: Node) -> NodeOut:
+def node(it: Member) -> NodeOut:
     """Show a node."""
+    node = it.node
     return NodeOut(
-        id=it.id,
-        name=it.name,
-        host=it.host,
-        pid=it.pid,
-        version=it.version,
-        state=it.state,
-        started_at=_at(it.started_us),
-        heartbeat_at=_at(it.heartbeat_us),
-        lease_until=_at(it.lease_until_us),
-        workers=it.workers,
-        running=it.running,
-        queued=it.queued,
-        rss_bytes=it.rss_bytes,
-        cpu_percent=it.cpu_percent,
-        address=it.address,
-        reason=it.reason,
+        id=node.id,
+        name=node.name,
+        host=node.host,
+        pid=node.pid,
+        version=node.version,
+        state=node.state,
+        started_at=_at(node.started_us),
+        heartbeat_at=_at(node.heartbeat_us),
+        lease_until=_at(node.lease_until_us),
+        workers=node.workers,
+        running=node.running,
+        queued=node.queued,
+        rss_bytes=node.rss_bytes,
+        cpu_percent=node.cpu_percent,
+        address=node.address,
+        reason=node.reason,
+        drained=node.drained,
+        roles=node.roles,
+        shards=it.shards,
+        load=it.load,
+        cores=node.cores,
+        machine_cpu=node.machine_cpu,
+        memory_total_bytes=node.memory_total_bytes,
+        memory_free_bytes=node.memory_free_bytes,
+        clock_offset_s=node.clock_offset_s,
+        tzdata=node.tzdata,
+        schema=node.schema,
+        notes=it.notes,
+    )
+
+
+def cluster(it: Survey) -> ClusterOut:
+    """Show how the work is spread."""
+    return ClusterOut(
+        epoch=it.epoch,
+        nodes_alive=it.alive,
+        shards=it.shards,
+        dealt=it.dealt,
+        load=it.load,
+        load_ratio=it.ratio,
     )

@@ -16,6 +16,7 @@ from everbell.config.schema import Settings
 from everbell.domain.errors import ConfigError
 from everbell.domain.records import Node
 from everbell.telemetry.clock import SystemClock
+from everbell.telemetry.zone_rules import package_version, system_version
 
 OK, WARN, BAD = "ok", "warn", "bad"
 REMOTE = frozenset(
@@ -102,28 +103,17 @@ def _synchronised() -> bool | None:
 def zones() -> Finding:
     """Tell which time zone data is used: all nodes must have the same."""
     import zoneinfo
-    from importlib import import_module
 
-    package = str(import_module("tzdata").IANA_VERSION)
+    package = package_version()
     for directory in zoneinfo.TZPATH:
         if (Path(directory) / "UTC").exists():
-            own = _system_version(Path(directory))
+            own = system_version(Path(directory))
             if own and own != package:
                 text = f"{own} of this system ({directory}); the package tzdata has {package}"
                 hint = "all nodes must agree: update both, or set PYTHONTZPATH= to use the package"
                 return Finding(WARN, "time zones", text, hint)
             return Finding(OK, "time zones", f"{own or 'of this system'} ({directory})")
     return Finding(OK, "time zones", f"{package} (package tzdata)")
-
-
-def _system_version(directory: Path) -> str:
-    for name in ("tzdata.zi", "+VERSION"):
-        try:
-            with (directory / name).open(encoding="utf-8") as file:
-                return file.readline().removeprefix("# version").strip()[:20]
-        except OSError:
-            continue
-    return ""
 
 
 def port(settings: Settings, alive: Sequence[Node]) -> Iterable[Finding]:

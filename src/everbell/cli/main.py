@@ -42,6 +42,7 @@ COMMANDS = {
     "hold": ("everbell.cli.hold:hold", "Stop new runs, and let them go on."),
     "limit": ("everbell.cli.limit:limit", "How many runs jobs may share."),
     "node": ("everbell.cli.node:node", "The processes of the cluster."),
+    "cluster": ("everbell.cli.node:cluster", "All nodes together."),
     "credential": ("everbell.cli.credential:credential", "API keys, and this node's secrets."),
     "config": ("everbell.cli.config:config", "Write, check and show the configuration."),
     "demo": ("everbell.cli.demo:demo", "Run a throw-away node with a dozen jobs."),

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import click
 
-from everbell.cli.base import Command, Group, state
-from everbell.cli.client import connect
-from everbell.cli.output import Column, print_answer, print_json
+from everbell.cli.base import Command, Group, say, state
+from everbell.cli.client import connect, seg
+from everbell.cli.output import Column, print_answer, print_json, print_record
 
 COLUMNS: list[Column] = [
     ("NAME", "name"),
     ("STATE", "state"),
+    ("ROLES", "roles"),
     ("ADDRESS", "address"),
     ("RUNNING", "running"),
     ("QUEUED", "queued"),
     ("WORKERS", "workers"),
+    ("SHARDS", "shards"),
+    ("LOAD", "load"),
     ("MEMORY", "rss_bytes"),
     ("CPU %", "cpu_percent"),
+    ("CLOCK", "clock_offset_s"),
     ("HEARTBEAT", "heartbeat_at"),
     ("ID", "id"),
-    ("WHY", "reason"),
+    ("WHY", "reason|drained"),
+    ("NOTES", "notes"),
+]
+CLUSTER: list[Column] = [
+    ("NODES", "nodes_alive"),
+    ("SHARDS", "shards"),
+    ("DEALT", "dealt"),
+    ("EPOCH", "epoch"),
+    ("LOAD", "load"),
+    ("RATIO", "load_ratio"),
 ]
 
 
@@ -32,6 +45,43 @@ def node() -> None:
 def list_() -> None:
     """List the nodes."""
     print_answer(connect(state()).call("GET", "/nodes"), COLUMNS)
+
+
+@node.command("drain")
+@click.argument("name")
+@click.option("--reason", default="", help="Why; shown wherever the node is.")
+def drain(name: str, reason: str) -> None:
+    """Let a node take no new work, also after a restart; what runs there may end."""
+    path = f"/nodes/{seg(name)}/drain"
+    told = connect(state()).call("POST", path, body={"reason": reason})["data"]
+    say(f"node {told['name']} is drained: {told['drained']}; `everbell node resume` ends that")
+
+
+@node.command("resume")
+@click.argument("name")
+def resume(name: str) -> None:
+    """Let a drained node take work again."""
+    told = connect(state()).call("POST", f"/nodes/{seg(name)}/resume")["data"]
+    say(f"node {told['name']} takes work again")
+
+
+@node.command("remove")
+@click.argument("name")
+def remove(name: str) -> None:
+    """Forget a node that is gone, by its id, or all that had a name."""
+    connect(state()).call("DELETE", f"/nodes/{seg(name)}")
+    say(f"node {name} is forgotten")
+
+
+@click.group(cls=Group)
+def cluster() -> None:
+    """All nodes together."""
+
+
+@cluster.command("status")
+def cluster_status() -> None:
+    """Show how the work is spread over the nodes."""
+    print_record(connect(state()).call("GET", "/cluster"), CLUSTER)
 
 
 @click.command(cls=Command)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from everbell.client.aio.client import AsyncClient
+    from everbell.client.cluster import Cluster, Node
     from everbell.client.errors import (
         AnswerLost,
         AnswerUnreadable,
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
         Hold,
         Job,
         Limit,
-        Node,
         Output,
         Page,
         Plan,
@@ -81,9 +81,10 @@ _HOMES = {
         "ServerFailed", "TooLarge", "Unauthenticated", "Unreachable", "VersionMismatch",
         "WaitTimeout",
     ),
+    "everbell.client.cluster": ("Cluster", "Node"),
     "everbell.client.records": (
         "FINAL_STATES", "Attempt", "AuditEntry", "Backfill", "Credential", "End", "Health",
-        "Hold", "Job", "Limit", "Node", "Output", "Page", "Plan", "Preview", "Project", "Run",
+        "Hold", "Job", "Limit", "Output", "Page", "Plan", "Preview", "Project", "Run",
         "Simulation", "Skipped", "Slot", "Verification", "Why",
     ),
     "everbell.client.shapes": (
@@ -95,13 +96,13 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "FINAL_STATES", "Action", "AnswerLost", "AnswerUnreadable", "ApiError", "AsyncClient",
-    "Attempt", "AuditEntry", "Backfill", "BadRequest", "Client", "ClientError", "CommandAction",
-    "Conflict", "Credential", "Dst", "End", "FieldError", "Forbidden", "Health", "Hold",
-    "HttpAction", "Invalid", "InvalidSchedule", "Job", "JobIn", "JobPatch", "Limit", "Misfire",
-    "Node", "NotFound", "OnFailure", "OtherAction", "Output", "Page", "Plan", "Preview", "Project",
-    "PythonAction", "QueueAction", "RateLimited", "Retry", "Run", "ScriptAction", "ServerFailed",
-    "Simulation", "Skipped", "Slot", "Then", "TooLarge", "Unauthenticated", "Unreachable",
-    "Verification", "VersionMismatch", "WaitTimeout", "Why",
+    "Attempt", "AuditEntry", "Backfill", "BadRequest", "Client", "ClientError", "Cluster",
+    "CommandAction", "Conflict", "Credential", "Dst", "End", "FieldError", "Forbidden", "Health",
+    "Hold", "HttpAction", "Invalid", "InvalidSchedule", "Job", "JobIn", "JobPatch", "Limit",
+    "Misfire", "Node", "NotFound", "OnFailure", "OtherAction", "Output", "Page", "Plan", "Preview",
+    "Project", "PythonAction", "QueueAction", "RateLimited", "Retry", "Run", "ScriptAction",
+    "ServerFailed", "Simulation", "Skipped", "Slot", "Then", "TooLarge", "Unauthenticated",
+    "Unreachable", "Verification", "VersionMismatch", "WaitTimeout", "Why",
 ]  # fmt: skip
 
 

@@ -439,27 +439,6 @@ class Preview(Record, frozen=True):
     clock_changes: tuple[ClockChange, ...]
 
 
-class Node(Record, frozen=True):
-    """A process of the cluster."""
-
-    id: str
-    name: str
-    host: str
-    pid: int
-    version: str
-    state: str
-    started_at: datetime
-    heartbeat_at: datetime
-    lease_until: datetime
-    workers: int
-    running: int
-    queued: int
-    rss_bytes: int
-    cpu_percent: float
-    address: str
-    reason: str = ""
-
-
 class AuditEntry(Record, frozen=True):
     """A change: ``before`` and ``after`` are digests of the thing, empty where there was none."""
 
@@ -478,9 +457,10 @@ class AuditEntry(Record, frozen=True):
 
 
 class Health(Record, frozen=True):
-    """Whether the process lives, or can work."""
+    """Whether the process lives, or can work; ``notes`` tell what people should know."""
 
     status: str
+    notes: tuple[str, ...] = ()
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):

@@ -187,6 +187,7 @@ class Heartbeat(Service):
         if self.stopping or self.drained:
             state = "draining"
         total, free = self._load.memory_bytes()
+        offset_s = self.clockwatch.offset_s
         before = cpu if self._machine_cpu is None else self._machine_cpu
         self._machine_cpu = before + SMOOTH * (cpu - before)
         return Node(
@@ -205,7 +206,7 @@ class Heartbeat(Service):
             rss_bytes=rss,
             cpu_percent=cpu,
             address=self._identity.address,
-            reason=self.drained or self.throttled,
+            reason=self.drained or ("" if self.stopping else self.throttled),
             roles=self._identity.roles,
             cores=self._load.cores(),
             machine_cpu=round(self._machine_cpu, 1),
@@ -213,6 +214,7 @@ class Heartbeat(Service):
             memory_free_bytes=free,
             tzdata=self._identity.tzdata,
             schema=self.schema or 0,
+            clock_offset_s=None if offset_s is None else round(offset_s, 3),
         )
 
     def _judge(self, rss: int, cpu: float) -> None:

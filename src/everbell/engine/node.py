@@ -245,6 +245,8 @@ class NodeEngine:
             self.firing.timers.drop(change.revoked)
             self.execution.drop(change.revoked)
         self.catalog.forget(change.jobs)
+        if change.nodes:
+            self.heartbeat.wake()
         if change.cancelled:
             self.withdrawals.cancel(change.cancelled)
         if len(self.execution):

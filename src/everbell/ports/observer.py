@@ -24,12 +24,14 @@ class Change(Record, frozen=True):
 
     ``jobs``: ids whose definition or cursor changed. ``revoked``: claims withdrawn before their
     start. ``cancelled``: runs whose cancel was requested. ``work``: something may be due now.
+    ``nodes``: one was drained, or its drain is over.
     """
 
     jobs: tuple[int, ...] = ()
     revoked: tuple[RunKey, ...] = ()
     cancelled: tuple[RunKey, ...] = ()
     work: bool = True
+    nodes: bool = False
 
 
 class Hints(Protocol):

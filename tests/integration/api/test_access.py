@@ -120,6 +120,8 @@ async def test_another_projects_things_do_not_exist(world):
         if "{id}" not in one.path:
             continue
         kind = one.path.split("/")[1]
+        if kind == "nodes":  # of the cluster: refused to all who are bound to a project
+            continue
         for key in ids[kind]:
             body = bodies.get(kind) or (bodies["PUT"] if one.method in ("PUT", "PATCH") else {})
             if kind == "projects":

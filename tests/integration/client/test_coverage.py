@@ -20,7 +20,7 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from everbell.client import errors, records, shapes
+from everbell.client import cluster, errors, records, shapes
 from everbell.client.operations import OPERATIONS
 from everbell.client.shapes import (
     CommandAction,
@@ -210,6 +210,10 @@ METHODS: dict[str, tuple[str, Callable[[Any], Any]]] = {
         ),
     ),
     "nodes.list": ("nodes_list", lambda c: c.nodes.list()),
+    "nodes.drain": ("nodes_drain", lambda c: c.nodes.drain("n1", reason="new kernel")),
+    "nodes.resume": ("nodes_resume", lambda c: c.nodes.resume("n1")),
+    "nodes.remove": ("nodes_remove", lambda c: c.nodes.remove("n1")),
+    "nodes.cluster": ("cluster_get", lambda c: c.nodes.cluster()),
     "audit.list": ("audit_list", lambda c: c.audit.list(limit=2, cursor=9)),
     "health.live": ("health_live", lambda c: c.health.live()),
     "health.ready": ("health_ready", lambda c: c.health.ready()),
@@ -263,7 +267,8 @@ RECORDS = {
     "AttemptOut": records.Attempt,
     "PreviewOut": records.Preview,
     "ClockChangeOut": records.ClockChange,
-    "NodeOut": records.Node,
+    "NodeOut": cluster.Node,
+    "ClusterOut": cluster.Cluster,
     "AuditOut": records.AuditEntry,
     "Health": records.Health,
     "PageOut": records.Page,
@@ -272,7 +277,7 @@ RECORDS = {
 ARGUMENTS = {
     "ProjectIn", "ProjectPatch", "CredentialIn", "RotateIn", "JobHoldIn", "RunNow", "HoldIn",
     "ReleaseIn", "PreviewIn", "SkipIn", "InsteadIn", "ApplyIn",
-    "LimitIn", "BackfillIn",
+    "LimitIn", "BackfillIn", "DrainIn",
 }  # fmt: skip
 OLDER_WORDS = {"OlderJobIn"}
 

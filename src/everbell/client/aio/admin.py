@@ -10,8 +10,9 @@ import msgspec
 
 from everbell.client.aio.core import AsyncCore, AsyncPages
 from everbell.client.aio.jobs import ProjectRef
+from everbell.client.cluster import Cluster, Node
 from everbell.client.errors import AnswerUnreadable
-from everbell.client.records import AuditEntry, Credential, Health, Node, Project
+from everbell.client.records import AuditEntry, Credential, Health, Project
 from everbell.client.wire import Ask, given
 
 
@@ -122,6 +123,22 @@ class AsyncNodes:
     def list(self) -> AsyncPages[Node]:
         """List the nodes of the cluster."""
         return AsyncPages(self._core, Ask("nodes_list"), Node)
+
+    async def drain(self, node: str, *, reason: str = "") -> Node:
+        """Let the nodes of a name take no new work; what runs may end. By name, or a node's id."""
+        return await self._core.data(Ask("nodes_drain", node, body={"reason": reason}), Node)
+
+    async def resume(self, node: str) -> Node:
+        """Let drained nodes take work again."""
+        return await self._core.data(Ask("nodes_resume", node), Node)
+
+    async def remove(self, node: str) -> None:
+        """Forget a node that is gone. Raises Conflict while it is alive."""
+        await self._core.nothing(Ask("nodes_remove", node))
+
+    async def cluster(self) -> Cluster:
+        """Tell how the work is spread over the nodes."""
+        return await self._core.data(Ask("cluster_get"), Cluster)
 
 
 class AsyncAudit:

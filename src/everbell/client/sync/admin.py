@@ -9,8 +9,9 @@ from typing import Any
 
 import msgspec
 
+from everbell.client.cluster import Cluster, Node
 from everbell.client.errors import AnswerUnreadable
-from everbell.client.records import AuditEntry, Credential, Health, Node, Project
+from everbell.client.records import AuditEntry, Credential, Health, Project
 from everbell.client.sync.core import Core, Pages
 from everbell.client.sync.jobs import ProjectRef
 from everbell.client.wire import Ask, given
@@ -121,6 +122,22 @@ class Nodes:
     def list(self) -> Pages[Node]:
         """List the nodes of the cluster."""
         return Pages(self._core, Ask("nodes_list"), Node)
+
+    def drain(self, node: str, *, reason: str = "") -> Node:
+        """Let the nodes of a name take no new work; what runs may end. By name, or a node's id."""
+        return self._core.data(Ask("nodes_drain", node, body={"reason": reason}), Node)
+
+    def resume(self, node: str) -> Node:
+        """Let drained nodes take work again."""
+        return self._core.data(Ask("nodes_resume", node), Node)
+
+    def remove(self, node: str) -> None:
+        """Forget a node that is gone. Raises Conflict while it is alive."""
+        self._core.nothing(Ask("nodes_remove", node))
+
+    def cluster(self) -> Cluster:
+        """Tell how the work is spread over the nodes."""
+        return self._core.data(Ask("cluster_get"), Cluster)
 
 
 class Audit:
