@@ -49,6 +49,7 @@ COMMANDS = {
     "doctor": ("everbell.cli.doctor:doctor", "Look for trouble, and say what to do."),
     "backup": ("everbell.cli.backup:backup", "Copy the database while nodes use it."),
     "restore": ("everbell.cli.restore:restore", "Put a backup in the place of the database."),
+    "migrate": ("everbell.cli.migrate:migrate", "Move all from SQLite into PostgreSQL."),
     "completion": ("everbell.cli.completion:completion", "Print a shell's completion script."),
     "version": ("everbell.cli.version:version", "Print the version."),
     # Verb before noun, as on the Scheduler0 page and as kubectl's users type.

@@ -1,0 +1,496 @@
+"""A whole installation on SQLite moved into a real PostgreSQL: the same through both stores."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import apsw
+import asyncpg
+import pytest
+from msgspec.structs import replace
+
+from everbell.domain.audit import AuditEntry
+from everbell.domain.errors import ConfigError, ConflictError, NotFoundError, StoreUnavailable
+from everbell.domain.moving import shapes
+from everbell.domain.records import Limit
+from everbell.ports.store import JobFilter, OutputChunk, Page, RunFilter, Verdict
+from everbell.services.moving import move
+from everbell.stores.postgres import PostgresStore
+from everbell.stores.postgres.receiving import PostgresReceiver
+from everbell.stores.sqlite import SqliteStore
+from everbell.stores.sqlite.backup import back_up
+from everbell.stores.sqlite.checkup import check_up
+from everbell.stores.sqlite.giving import SqliteGiver, look
+from everbell.telemetry.clock import SystemClock
+from everbell.testing.contracts import making
+from everbell.testing.contracts.making import NOW, SEC
+
+pytestmark = pytest.mark.timeout(120)
+DAY = 86_400 * SEC
+PAGE = Page(limit=1000)
+
+
+def nothing(name, rows, total):
+    """Nobody watches."""
+
+
+async def fill(path):
+    """Make a bit of everything, as nodes and people would."""
+    store = await SqliteStore.open(path)
+    await store.meta("secret_check", "abc")
+    jobs = await making.add_jobs(
+        store,
+        making.new_job("plain"),
+        making.new_job("held", cursor=NOW - 5 * DAY),
+        making.new_job("limited ü", limits=("db",), overlap="allow"),
+        making.new_job("off"),
+    )
+    plain, held, limited, off = jobs
+    other = await store.add_project(making.project("other"))
+    await store.add_jobs([making.new_job("plain", other.id)], NOW)
+    await store.add_credential(making.credential())
+    archived = await store.add_credential(making.credential("old", project_id=other.id))
+    await store.change_credential(replace(archived, archived=True, expires_us=NOW, old_hash="x"))
+    await store.set_limit(Limit(project_id=1, name="db", most=2))
+    entry = AuditEntry(at_us=NOW, who="me", what="change", kind="job", address="127.0.0.1")
+    await store.audited(entry).change_job(replace(off, enabled=False), off.version, NOW)
+    await store.remember("scope", "key", b"\x00answer", NOW)
+    await store.heartbeat(making.node("n1"))
+    await store.heartbeat(making.node("n2", lease=NOW + 3600 * SEC, cpu_percent=1e-7))
+    await store.leave("n1", NOW + 5)
+    await store.drain("n2", "works on the disk", NOW)
+    await ledger(store, plain, held, limited)
+    await store.add_hold(making.hold("job", held.id))
+    await store.close()
+
+
+async def ledger(store, plain, held, limited):
+    """Runs in every state, on several days."""
+    run = await making.claimed(store, plain)
+    await store.append_output(
+        [OutputChunk(key=run.key, attempt=1, offset=0, stream="out", at_us=NOW, data=b"a\x00\xff")]
+    )
+    await store.finish([making.end(run, output_bytes=3, truncated=True)], NOW)
+    for state in ("failed", "timed_out", "cancelled"):
+        run = await making.claimed(store, plain)
+        await store.finish([making.end(run, state=state, code=None, error="bad \0 Ä")], NOW)
+    run = await making.claimed(store, plain)
+    await store.finish([making.end(run, state="failed", next_due_us=NOW + SEC)], NOW)
+    marks = (
+        making.mark(NOW - 5 * DAY, "missed"),
+        making.mark(NOW - 4 * DAY, "skipped"),
+        replace(making.mark(NOW - 3 * DAY, "missed"), until_us=NOW - 2 * DAY, count=24),
+        making.mark(NOW - DAY, "queued", "overlap"),
+    )
+    await store.decide("n2", [making.decision(held, next_us=NOW + DAY, marks=marks)], NOW)
+    first = making.decision(limited, claims=(making.claim(NOW), making.claim(NOW + SEC)))
+    [answer] = await store.decide("n2", [first], NOW)
+    await store.mark_running([(answer.runs[0], NOW + 1)], NOW)
+    await store.recover([Verdict(run=answer.runs[1], state="lost", reason="node gone")], NOW)
+    await store.enqueue(making.new_run(plain, "m1"), NOW)
+    await store.enqueue(making.new_run(limited, "then1", trigger="chain", due=NOW + DAY), NOW)
+    await store.request_cancel(answer.runs[0].key, NOW)
+
+
+async def told(store):
+    """Return all that a store tells, verb by verb."""
+    jobs, count = await store.list_jobs(JobFilter(), PAGE)
+    runs = await store.list_runs(RunFilter(), 1000)
+    keys = [run.key for run in runs]
+    assert jobs
+    assert len(runs) > 8
+    return {
+        "projects": await store.list_projects(None, PAGE),
+        "credentials": await store.list_credentials(PAGE),
+        "found": await store.find_credential("key-c"),
+        "jobs": (jobs, count),
+        "by name": await store.list_jobs(JobFilter(search="ü"), PAGE),
+        "versions": [await store.job_versions(job.id) for job in jobs],
+        "holds": await store.list_holds(),
+        "limits": await store.list_limits(None),
+        "runs": runs,
+        "last": await store.last_runs([job.id for job in jobs]),
+        "attempts": [await store.attempts(key) for key in keys],
+        "output": [await store.read_output(key, 1, 0, 10**6) for key in keys],
+        "audit": await store.list_audit(None, 100),
+        "nodes": await store.list_nodes(),
+        "meta": await store.meta("secret_check"),
+        "remembered": await store.remember("scope", "key", b"new", NOW),
+        "due": await store.due(NOW + DAY, 100),
+        "next due": await store.next_due_us(),
+        "orphans": await store.orphans(NOW + 10 * DAY, 100),
+        "to cancel": await store.cancel_flags("n2"),
+    }
+
+
+@pytest.fixture
+async def source(tmp_path):
+    path = tmp_path / "everbell.db"
+    await fill(path)
+    return path
+
+
+@pytest.fixture
+def url(postgres_server):
+    return postgres_server.url(postgres_server.new_database())
+
+
+async def moved(path, url, new_id="one"):
+    receiver = await PostgresReceiver.open(url)
+    try:
+        giver = SqliteGiver.open(path)
+        try:
+            return await move(giver, receiver, SystemClock(), new_id, nothing)
+        finally:
+            giver.close()
+    finally:
+        await receiver.close()
+
+
+async def test_nothing_of_either_catalog_is_forgotten(source, url):
+    receiver, giver = await PostgresReceiver.open(url), SqliteGiver.open(source)
+    store = await PostgresStore.open(url)
+    try:
+        found, wrong = shapes(giver.columns(), await receiver.columns())
+    finally:
+        giver.close()
+        await receiver.close()
+        await store.close()
+    assert wrong == []
+    assert all(shape.columns for shape in found)
+
+
+async def test_every_verb_tells_the_same_of_both(source, url):
+    store = await SqliteStore.open(source)
+    before = await told(store)
+    await store.close()
+    done = await moved(source, url)
+    assert not done.already
+    assert done.replaced == 3, "NUL in the errors of three ends"
+    rows = {table.name: table.rows for table in done.tables}
+    assert rows["runs"] + rows["ended_runs"] == len(before["runs"])
+    store = await PostgresStore.open(url)
+    after = await told(store)
+    await store.close()
+    for run in before["runs"]:
+        # The one difference that is meant: PostgreSQL has no place for NUL.
+        assert "\0" not in run.error or run.error.replace("\0", "\ufffd") in {
+            one.error for one in after["runs"] if one.key == run.key
+        }
+    for name, expected in before.items():
+        assert spelled(after[name]) == spelled(expected), name
+
+
+def spelled(thing):
+    return repr(thing).replace("\\x00", "\ufffd")
+
+
+async def test_what_was_given_out_is_not_given_out_again(source, url):
+    store = await SqliteStore.open(source)
+    last = (await store.add_jobs([making.new_job("late")], NOW))[0]
+    taken = await making.claimed(store, last)
+    await store.finish([making.end(taken)], NOW)
+    await store.delete_job(last.id, NOW)
+    project = await store.add_project(making.project("gone"))
+    await store.delete_project(project.id)
+    entries = await store.list_audit(None, 1)
+    await store.close()
+    await moved(source, url)
+    store = await PostgresStore.open(url)
+    entry = AuditEntry(at_us=NOW, who="me", what="make", kind="job")
+    [job] = await store.audited(entry).add_jobs([making.new_job("new")], NOW)
+    assert job.id == last.id + 1
+    assert (await store.add_project(making.project("new"))).id == project.id + 1
+    assert (await making.claimed(store, job)).token > taken.token
+    assert (await store.list_audit(None, 1))[0].id > entries[0].id
+    await store.close()
+
+
+async def test_a_slot_of_the_ledger_is_not_claimed_again(source, url):
+    store = await SqliteStore.open(source)
+    taken = [run for run in await store.list_runs(RunFilter(), 1000) if not run.key.trigger_id]
+    await store.close()
+    await moved(source, url)
+    store = await PostgresStore.open(url)
+    for run in taken:
+        job = await store.get_job(run.key.job_id)
+        decision = making.decision(job, claims=(making.claim(run.key.slot_us),))
+        [answer] = await store.decide("n9", [decision], NOW)
+        assert answer.runs == (), run.key
+    await store.close()
+
+
+async def test_the_source_sends_everybody_on(source, url, tmp_path):
+    await moved(source, url)
+    where = "was moved to postgresql://"
+    with pytest.raises(ConfigError, match=where) as caught:
+        await SqliteStore.open(source)
+    assert "database.url = " in caught.value.hint
+    with pytest.raises(ConfigError, match=where):
+        back_up(source, tmp_path / "copy.db")
+    with pytest.raises(ConfigError, match=where):
+        check_up(source, NOW)
+    store = await SqliteStore.open_still(source)
+    assert len(await store.list_runs(RunFilter(), 1000)) > 8, "it can still be looked at"
+    await store.close()
+    # Versions that know of no mark see a schema of the future.
+    db = apsw.Connection(str(source))
+    assert db.pragma("user_version") > 1_000_000
+    db.close()
+
+
+async def test_a_second_call_says_that_it_is_done(source, url):
+    first = await moved(source, url)
+    again = await moved(source, url, "two")
+    assert again.already
+    assert again.move == first.move
+
+
+async def test_a_moved_source_goes_nowhere_else(source, url, postgres_server):
+    await moved(source, url)
+    with pytest.raises(ConflictError, match="was moved to"):
+        await moved(source, postgres_server.url(postgres_server.new_database()))
+
+
+async def test_a_target_with_something_in_it_is_refused(source, url):
+    store = await PostgresStore.open(url)
+    await making.add_job(store)
+    await store.close()
+    with pytest.raises(ConflictError, match="is not empty"):
+        await moved(source, url)
+    await usable(source)
+
+
+async def test_a_target_that_was_only_looked_at_counts_as_empty(source, url):
+    store = await PostgresStore.open(url)
+    await store.add_project(making.project("default"))
+    await store.meta("secret_check", "another")
+    await store.close()
+    await moved(source, url)
+    store = await PostgresStore.open(url)
+    assert await store.meta("secret_check") == "abc"
+    await store.close()
+
+
+async def test_another_programs_schema_is_left_alone(source, url):
+    con = await asyncpg.connect(url)
+    await con.execute("CREATE SCHEMA everbell; CREATE TABLE everbell.theirs (a int)")
+    await con.close()
+    with pytest.raises(Exception, match="another program's"):
+        await moved(source, url)
+    await usable(source)
+
+
+async def usable(path):
+    store = await SqliteStore.open(path)
+    assert await store.list_jobs(JobFilter(), PAGE)
+    await store.close()
+
+
+async def test_a_source_in_use_is_refused(source, url):
+    script = (
+        "import asyncio, sys\n"
+        "from everbell.stores.sqlite import SqliteStore\n"
+        "async def main():\n"
+        "    store = await SqliteStore.open(sys.argv[1])\n"
+        "    print('open', flush=True)\n"
+        "    sys.stdin.read()\n"
+        "    await store.close()\n"
+        "asyncio.run(main())\n"
+    )
+    user = subprocess.Popen(
+        [sys.executable, "-c", script, str(source)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        user.stdout.readline()
+        assert look(source, NOW).users == (user.pid,)
+        os.kill(user.pid, signal.SIGSTOP)
+        with pytest.raises(ConflictError, match="is in use"):
+            await moved(source, url)
+        os.kill(user.pid, signal.SIGCONT)
+    finally:
+        user.communicate(b"", timeout=20)
+    await moved(source, url)
+
+
+async def test_what_opens_the_source_meanwhile_finds_it_locked(source, url):
+    giver = SqliteGiver.open(source)
+    script = (
+        "import asyncio, sys\n"
+        "from everbell.stores.sqlite import SqliteStore\n"
+        "asyncio.run(SqliteStore.open(sys.argv[1], busy_timeout_s=0.2))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(source)], capture_output=True, text=True
+    )
+    giver.close()
+    assert "locked by another process" in done.stderr
+    await usable(source)
+
+
+async def test_bad_addresses(source, postgres_server, tmp_path):
+    with pytest.raises(NotFoundError, match="no database"):
+        SqliteGiver.open(tmp_path / "nothing.db")
+    (tmp_path / "text.db").write_text("not a database" * 100)
+    with pytest.raises(Exception, match="damaged or no SQLite database"):
+        SqliteGiver.open(tmp_path / "text.db")
+    with pytest.raises(StoreUnavailable, match="does not exist"):
+        await PostgresReceiver.open(postgres_server.url("nowhere"))
+    with pytest.raises(ConfigError):
+        await PostgresReceiver.open("postgresql://h:port/x")
+    postgres_server.sql("DO $$ BEGIN CREATE ROLE password_role LOGIN PASSWORD 'right';"
+                        " EXCEPTION WHEN duplicate_object THEN NULL; END $$")  # fmt: skip
+    name = postgres_server.new_database()
+    with pytest.raises(StoreUnavailable, match="refuses the password") as caught:
+        await PostgresReceiver.open(postgres_server.url(name, "password_role", "wrong"))
+    assert "wrong" not in caught.value.message
+    postgres_server.sql("DO $$ BEGIN CREATE ROLE nobody_role LOGIN;"
+                        " EXCEPTION WHEN duplicate_object THEN NULL; END $$")  # fmt: skip
+    with pytest.raises(StoreUnavailable, match=r"lacks a right|may not make a schema"):
+        await moved(source, postgres_server.url(name, "nobody_role"))
+    await usable(source)
+
+
+# A real process that kills itself, as the machine might, right before or after a step.
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from everbell.services.moving import move
+from everbell.stores.postgres.receiving import PostgresReceiver
+from everbell.stores.sqlite.giving import SqliteGiver
+from everbell.telemetry.clock import SystemClock
+
+path, url, step, when = sys.argv[1:]
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def wrap(kind):
+    real = getattr(kind, step)
+    if asyncio.iscoroutinefunction(real):
+        async def other(self, *args):
+            when == "before" and die()
+            await real(self, *args)
+            die()
+    else:
+        def other(self, *args):
+            when == "before" and die()
+            real(self, *args)
+            die()
+    setattr(kind, step, other)
+
+tell = lambda name, rows, total: die() if step == "tell" and name == when else None
+if step != "tell":
+    wrap(SqliteGiver if step in ("leave",) else PostgresReceiver)
+
+async def main():
+    receiver = await PostgresReceiver.open(url)
+    await move(SqliteGiver.open(Path(path)), receiver, SystemClock(), "killed", tell)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "when", "complete"),
+    [
+        ("begin", "after", False),
+        ("tell", "jobs", False),
+        ("tell", "ended_runs", False),
+        ("commit", "before", False),
+        ("commit", "after", False),
+        ("leave", "before", False),
+        ("leave", "after", True),
+        ("done", "before", True),
+        ("done", "after", True),
+    ],
+)
+async def test_killed_anywhere_the_next_call_goes_on(source, url, step, when, complete):
+    command = [sys.executable, "-c", KILLED, str(source), url, step, when]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    if complete:
+        with pytest.raises(ConfigError, match="was moved to"):
+            await SqliteStore.open(source)
+    else:
+        # It is as if nothing had been; also a node may run again and change it meanwhile.
+        store = await SqliteStore.open(source)
+        await store.add_jobs([making.new_job("meanwhile")], NOW)
+        await store.close()
+    if step == "commit" and when == "after":
+        with pytest.raises(ConfigError, match="holds an unfinished move"):
+            await PostgresStore.open(url)
+        with pytest.raises(ConflictError, match="unfinished move"):
+            other = source.with_name("other.db")
+            await fill(other)
+            await moved(other, url, "other")
+    result = await moved(source, url, "again")
+    assert result.already == complete
+    store = await PostgresStore.open(url)
+    jobs, _ = await store.list_jobs(JobFilter(), PAGE)
+    assert ("meanwhile" in {job.name for job in jobs}) is not complete
+    assert len(await store.list_runs(RunFilter(), 1000)) > 8
+    await store.close()
+
+
+async def test_an_older_schema_is_brought_up_to_date_first(source, url, tmp_path):
+    from everbell.stores.sqlite import connection
+
+    old = tmp_path / "old.db"
+    db = apsw.Connection(str(old))
+    connection.migrate(db, upto=1)
+    db.close()
+    found = look(old, NOW)
+    assert found.schema == 1
+    await moved(old, url)
+
+
+def run_cli(directory, *words):
+    return subprocess.run(
+        [sys.executable, "-m", "everbell", *words], cwd=directory, capture_output=True, text=True
+    )
+
+
+async def test_the_command_plans_moves_and_says_what_next(source, url):
+    home = source.parent
+    planned = run_cli(home, "migrate", "--to", url, "--plan", "--json")
+    assert planned.returncode == 0, planned.stderr
+    data = json.loads(planned.stdout)["data"]
+    assert (data["state"], data["obstacle"]) == ("planned", None)
+    assert data["jobs"] == 5
+    con = await asyncpg.connect(url)
+    assert await con.fetchval("SELECT to_regnamespace('everbell')") is None, "a plan makes nothing"
+    await con.close()
+    done = run_cli(home, "migrate", "--from", "sqlite:///everbell.db", "--to", url, "--json")
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)["data"]
+    assert data["state"] == "done"
+    assert sum(table["rows"] for table in data["tables"]) == data["rows"]
+    assert 'database.url = "postgresql://' in done.stderr
+    again = run_cli(home, "migrate", "--to", url, "--json")
+    assert json.loads(again.stdout)["data"]["state"] == "already done"
+    planned = run_cli(home, "migrate", "--to", url, "--plan", "--json")
+    assert json.loads(planned.stdout)["data"]["state"] == "already moved"
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "code"),
+    [
+        (("--to", "mysql://h/d"), "is no PostgreSQL", 2),
+        (("--from", "postgresql://u:pw-word@h/d", "--to", "sqlite:///x.db"), "is no SQLite", 2),
+        (("--from", "sqlite:///nothing.db", "--to", "postgresql://h/d"), "no database", 5),
+        ((), "--to is missing", 2),
+        (("--from", "sqlite://", "--to", "postgresql://h/d"), "is no SQLite file", 2),
+        (("--to", "postgresql://u:pw-word@127.0.0.1:1/d"), "can't be reached", 7),
+        (("--server", "http://h", "--to", "postgresql://h/d"), "--server has no meaning", 2),
+    ],
+)
+async def test_bad_words_are_refused_with_what_to_do(source, words, said, code):
+    done = run_cli(source.parent, "migrate", *words)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "hint: " in done.stderr
+    assert "pw-word" not in done.stderr
+    await usable(source)
