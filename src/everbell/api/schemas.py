@@ -411,7 +411,7 @@ class AuditOut(Out, frozen=True, kw_only=True):
     after: str
 
 
-class Health(Out, frozen=True, kw_only=True):
+class Health(Out, frozen=True, kw_only=True, omit_defaults=True):
     """Whether the process lives (or can work), and why not.
 
     ``degraded``: it works, and ``notes`` tell what people should know.

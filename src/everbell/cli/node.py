@@ -11,8 +11,8 @@ from everbell.cli.output import Column, print_answer, print_json, print_record
 COLUMNS: list[Column] = [
     ("NAME", "name"),
     ("STATE", "state"),
-    ("ROLES", "roles"),
     ("ADDRESS", "address"),
+    ("ROLES", "roles"),
     ("RUNNING", "running"),
     ("QUEUED", "queued"),
     ("WORKERS", "workers"),
@@ -100,7 +100,8 @@ def status() -> None:
         load = f"{one['running']}/{one['workers']} running, {one['queued']} queued"
         click.echo(f"  {one['name']}  {one['state']}  {load}  {one['address']}".rstrip())
         if one.get("reason"):
-            click.echo(f"    takes no new work: {one['reason']}")
+            what = "works, but" if one["state"] == "up" else "takes no new work:"
+            click.echo(f"    {what} {one['reason']}")
     click.echo(f"running  {len(running)}")
     for one in running:
         click.echo(f"  {one['id']}  {one['job']}  since {one['started_at']}")
