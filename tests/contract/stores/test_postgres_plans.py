@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from everbell.ports.store import JobFilter, Page, RunFilter
+from everbell.ports.store import JobFilter, Page, RunFilter, Share
 from everbell.stores.postgres import PostgresStore
 from everbell.testing.contracts.making import NOW, SEC, add_job, claim, decision, end, mark, new_run
 from everbell.testing.postgres_server import PostgresServer
@@ -71,6 +71,11 @@ async def _hot_path(store: PostgresStore) -> None:
         taken = await store.take_queued("n1", NOW, 50)
         await store.hand_back(taken, NOW)
         await store.next_due_us()
+        part = Share(shards=tuple(range(0, 1024, 3)), behind_us=5 * SEC)
+        assert len(await store.due(NOW + 4 * SEC, 100, part)) <= 100
+        await store.next_due_us(part)
+        again = await store.take_queued("n1", NOW, 50, [run.key for run in taken])
+        await store.hand_back(again, NOW)
         await store.cancel_flags("n1")
         await store.orphans(NOW, 100)
         await store.change_counter()

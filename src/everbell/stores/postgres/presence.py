@@ -30,6 +30,8 @@ LOOK_S = 2.0
 FORGET_S = 1.0
 PAUSE_MIN_S = 0.05
 PAUSE_MAX_S = 0.5
+CHECK_S = 0.1
+"""The driver tells of most ends of a session, not of all."""
 CHANNEL = "everbell_rings"
 _NAME = "SELECT set_config('application_name', 'everbell presence', false)"
 _HOLD = "SELECT pg_advisory_lock($1)"
@@ -151,6 +153,7 @@ class Presence:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+        self._held, self._doubt = "", None
         con, self._con = self._con, None
         if con is not None:
             con.remove_termination_listener(self._ended)
@@ -177,12 +180,20 @@ class Presence:
             self._wake.clear()
             if await self._up():
                 pause_s = 0.0
-                await self._wake.wait()
+                await self._event()
                 continue
             pause_s = min(max(pause_s * 2, PAUSE_MIN_S), PAUSE_MAX_S)
             with contextlib.suppress(TimeoutError):
                 # Waked by a loss, or by what is asked for: both are no reason to wait less.
                 await asyncio.wait_for(asyncio.Event().wait(), pause_s)
+
+    async def _event(self) -> None:
+        while not self._wake.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_S):
+                    await self._wake.wait()
+            if self._con is not None and self._con.is_closed():
+                self._ended(self._con)
 
     async def _up(self) -> bool:
         """Bring the session to what is asked for, and tell others if it is not seen."""

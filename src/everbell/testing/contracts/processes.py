@@ -6,16 +6,18 @@ Functions of a module that can be imported, so that freshly started interpreters
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
 import apsw
 
 from everbell.domain.decision import Decision
+from everbell.domain.errors import StoreError
 from everbell.ports.store import Store
 from everbell.stores.postgres import PostgresStore
 from everbell.stores.sqlite import SqliteStore
-from everbell.testing.contracts.making import NOW, claimed, decision, end
+from everbell.testing.contracts.making import NOW, SEC, claimed, decision, end, node
 
 
 async def _opened(where: str) -> Store:
@@ -68,3 +70,21 @@ def hold_lock(path: str, orders: Connection) -> None:
     db.execute("ROLLBACK")
     db.close()
     orders.send("free")
+
+
+def beat_until_killed(where: str, name: str, said: Connection) -> None:
+    """Be a node with a long lease, until killed or told to stop; tell when it is seen to live."""
+
+    async def body() -> None:
+        store = await PostgresStore.open(where)
+        told = False
+        while not await asyncio.to_thread(said.poll, 0.02):
+            seen = store.presence.key(name) is not None
+            with contextlib.suppress(StoreError):
+                await store.heartbeat(node(name, lease=NOW + 3600 * SEC))
+                if seen and not told:
+                    said.send(name)
+                    told = True
+        await store.close()
+
+    asyncio.run(body())
