@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -300,6 +302,39 @@ async def test_every_form_of_the_address(redis):
         f"unix://{redis.socket_path}",
     ):
         assert await opened(Redis(addr=addr)) == (True, "")
+
+
+async def test_a_user_with_the_documented_rights_can_do_all(own):
+    page = (Path(__file__).parents[3] / "docs/how-to/redis.md").read_text()
+    rights = re.search(r"`(\+@stream [^`]*)`", page)[1].split()
+    keys = ("~everbell:*", "~builds_*", "&everbell:*")
+    own.server.command("ACL", "SETUSER", "node", "on", ">word", *keys, *rights)
+    try:
+        login = {"username": "node", "password": "word"}
+        one, two = own.parts(**login), own.parts(**login)
+        ear = Ear()
+        two.wakeups.listen(ear)
+        assert not any(await one.messages.put([message(1), message(2, "builds_b", kind="list")]))
+        await one.ready.offer(run_keys(150))
+        assert len(await gather(two.ready, 150, limit=20)) == 150
+        await one.registry.refresh(Member(name="ann"), 30)
+        await until(lambda: own.server.command("SCARD", "everbell:processes") == ":1")
+        await one.registry.leave("ann")
+        assert await one.registry.members() == []
+
+        async def heard():
+            await one.wakeups.ring()
+            return ear.count > 0
+
+        await until(heard)
+        two.ready._tidy_at = two.ready._look_at = 0
+        await two.ready.take(1, 0.01)
+        assert (one.trouble, two.trouble) == ("", "")
+        [told] = await one.messages.put([message(1, "mine")])
+        assert "lacks a right" in told
+        await two.ready.close()
+    finally:
+        own.server.command("ACL", "DELUSER", "node")
 
 
 async def test_databases_are_apart(redis):

@@ -21,6 +21,8 @@ PACK = 100
 """Keys in one entry: an entry costs the same with one key or with a hundred."""
 ENTRIES = 50
 """Entries in one write."""
+READ = 100
+"""Entries in one read: if each is full, not too much of it has to be given back."""
 WAITING_MAX = 100_000
 """Keys that wait for the connection; what is more is dropped, and found in the store."""
 LENGTH_MAX = 10_000
@@ -143,7 +145,7 @@ class RedisReadyQueue:
     # --- taking ----------------------------------------------------------------------------
 
     async def _new(self, limit: int, wait_s: float) -> list[Offer]:
-        count = max(1, limit // self._usual)
+        count = min(READ, max(1, limit // self._usual))
         block_ms = int(wait_s * 1000)
         block: tuple[Word, ...] = ("BLOCK", block_ms) if block_ms > 0 else ()
         command = (
@@ -167,7 +169,7 @@ class RedisReadyQueue:
         now = self._link.clock.monotonic()
         if now < self._look_at:
             return []
-        count = max(1, limit // self._usual)
+        count = min(READ, max(1, limit // self._usual))
         command = (
             "XAUTOCLAIM", self._stream, self._group, self._consumer,
             int(self._abandoned_s * 1000), self._cursor, "COUNT", count,
