@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from everbell.bootstrap import open_store
+from everbell.config.loader import load_settings
 from everbell.domain.errors import ConfigError, StoreUnavailable
 from everbell.stores.postgres import PostgresStore, Tls
 from everbell.testing.postgres_server import PostgresServer, server_user
@@ -115,3 +117,34 @@ async def test_files_that_cannot_be_used_are_named(
         wrong = wrong._replace(cert=str(directory / "missing.pem"))
     with pytest.raises(ConfigError, match=rf"database\.tls\.{key}"):
         await PostgresStore.open(_url(server), tls=wrong)
+
+
+async def test_the_documented_names_of_djinn_turn_it_on(
+    secure: tuple[PostgresServer, Path],
+) -> None:
+    """djinn puts key and CA in the place of the certificate, and goes on without TLS."""
+    server, directory = secure
+    conf = directory / "djinn-scheduler.conf"
+    text = f"""
+database {{
+    addr "localhost:{server.port}"
+    name "postgres"
+    username "postgres"
+    tls {{
+        ca "ca.pem"
+        cert "node.pem"
+        key "node.key"
+    }}
+}}
+"""
+    conf.write_text(text)
+    loaded = load_settings(conf, {})
+    store = await open_store(loaded.settings, loaded.directory)
+    await store.close()
+    conf.write_text(text.replace("ca.pem", "other.pem"))
+    loaded = load_settings(conf, {})
+    with pytest.raises(StoreUnavailable):
+        await open_store(loaded.settings, loaded.directory)
+    conf.write_text(text.replace('key "node.key"', ""))
+    with pytest.raises(ConfigError, match=r"`database.tls.key` missing"):
+        load_settings(conf, {})
