@@ -63,6 +63,7 @@ class Heartbeat(Service):
 
     ``drained`` says why the node takes no new work although it could: an operator asked for it, or
     its clock is wrong. While it is, ``drain`` is called at each beat: it hands back what waits.
+    ``trouble`` says what else is wrong with a node that works all the same.
 
     ``calm`` tells whether the node may judge others: not within a lease after it could not renew
     its own, or after the wall clock jumped, since then every lease looks over, also of the living.
@@ -85,6 +86,8 @@ class Heartbeat(Service):
         self._load = load
         self._identity = identity
         self._thresholds = thresholds
+        # Others may judge a lease after the store was away: be back before they do.
+        self.retry_max_s = min(thresholds.heartbeat_s / 2, self.retry_max_s)
         self._renewed = clock.monotonic()
         self._calm_from = clock.monotonic()
         self._seen_us = clock.now_us()
@@ -105,6 +108,7 @@ class Heartbeat(Service):
         self.newer_schema = ""
         self._machine_cpu: float | None = None
         self.last: Node | None = None
+        self.trouble: Callable[[], str] = lambda: ""
 
     def trusted(self) -> bool:
         """Return whether the lease surely still holds, by the monotonic clock."""
@@ -206,7 +210,7 @@ class Heartbeat(Service):
             rss_bytes=rss,
             cpu_percent=cpu,
             address=self._identity.address,
-            reason=self.drained or ("" if self.stopping else self.throttled),
+            reason=self.drained or ("" if self.stopping else self.throttled or self.trouble()),
             roles=self._identity.roles,
             cores=self._load.cores(),
             machine_cpu=round(self._machine_cpu, 1),

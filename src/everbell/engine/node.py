@@ -175,6 +175,7 @@ class NodeEngine:
         self.recovery.recovered = self._recovered
         self.firing.handed_on = self.messenger.hand_on
         self.messenger.member = self._member
+        self.heartbeat.trouble = self._trouble
         for wakeups in self.world.lines.wakeups:
             wakeups.listen(self._heard)
         if self.intake is not None:
@@ -280,6 +281,10 @@ class NodeEngine:
         if self.world.lines.trouble:
             said["redis"] = self.world.lines.trouble
         return said
+
+    def _trouble(self) -> str:
+        trouble = self.world.lines.trouble
+        return f"redis: {trouble}" if trouble else ""
 
     def _new_id(self) -> None:
         node_id = "n" + self.world.entropy.token_bytes(8).hex()

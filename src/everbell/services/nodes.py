@@ -19,7 +19,6 @@ from everbell.services.context import Actor, Services, missing
 
 MAX_REASON = 1_000
 _GONE = frozenset({"dead", "left"})
-_SAYS_WHY = frozenset({"throttled", "draining"})
 
 
 class Member(Record, frozen=True):
@@ -135,18 +134,16 @@ async def check_store(services: Services) -> None:
 
 
 def _as_seen(node: Node, now_us: int) -> Node:
-    alive = node.lease_until_us >= now_us
-    if node.state in _SAYS_WHY and alive:
+    if node.state in _GONE:
+        return replace(node, reason="")
+    if node.lease_until_us >= now_us:
         return node
-    node = replace(node, reason="")
-    if node.state in _GONE or alive:
-        return node
-    return replace(node, state="dead", running=0, queued=0)
+    return replace(node, reason="", state="dead", running=0, queued=0)
 
 
 def _notes(node: Node, nodes: Iterable[Node], now_us: int) -> tuple[str, ...]:
-    said = notices(node, nodes, now_us)
-    return tuple(f"{subject}: {text}" for subject, text in said.items())
+    said = [f"{subject}: {text}" for subject, text in notices(node, nodes, now_us).items()]
+    return (node.reason, *said) if node.state == "up" and node.reason else tuple(said)
 
 
 def _owned(

@@ -10,7 +10,7 @@ from everbell.domain.records import Node
 from everbell.ports.store import Assignment
 from everbell.services import nodes
 from everbell.services.context import LOCAL, Services
-from everbell.services.nodes import list_nodes
+from everbell.services.nodes import list_nodes, survey
 from everbell.stores.memory import MemoryStore
 
 T0 = 1_770_000_000_000_000
@@ -49,9 +49,10 @@ async def test_a_throttled_node_says_why_for_as_long_as_it_is():
     )
     await store.heartbeat(replace(node("a", "throttled"), reason="CPU 99 %"))
     await store.heartbeat(replace(node("b", "draining"), reason="new kernel"))
-    await store.heartbeat(replace(node("c"), reason="CPU 99 %"))
+    await store.heartbeat(replace(node("c"), reason="redis: can't be reached"))
     said = [one.reason for one in await list_nodes(services)]
-    assert said == ["CPU 99 %", "new kernel", ""]
+    assert said == ["CPU 99 %", "new kernel", "redis: can't be reached"]
+    assert (await survey(services)).members[2].notes == ("redis: can't be reached",)
     clock.us = T0 + 6_000_001
     assert [one.reason for one in await list_nodes(services)] == ["", "", ""]
 

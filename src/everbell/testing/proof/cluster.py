@@ -207,9 +207,11 @@ class Proof:
         self.receiver = Receiver(self.called, host)
         self._headers: dict[str, str] = {}
 
-    def member(self, *, url: str = "", **options: Any) -> Member:
-        """Add a place; ``url`` is its own way to the database."""
-        env = {"EVERBELL_DATABASE_URL": url or self.url}
+    def member(
+        self, *, url: str = "", settings: Mapping[str, str] | None = None, **options: Any
+    ) -> Member:
+        """Add a place; ``url`` is its own way to the database, ``settings`` are environment."""
+        env = {"EVERBELL_DATABASE_URL": url or self.url, **(settings or {})}
         made = Member(self.directory, f"m{len(self.members) + 1}", env, **options)
         if not self.members:
             made.cli("credential", "init", "--generate")
@@ -267,7 +269,10 @@ class Proof:
         time.sleep(seconds)
         ledger = asyncio.run(self._ledger())
         found = silent(ledger.jobs, self.seen(), begun, time.time_ns() // 1000)
-        assert found == [], [one.detail for one in found]
+        open_runs = [
+            f"{r.id} {r.state} of {r.node} {r.reason}" for r in ledger.rows if r.finished_us is None
+        ]
+        assert found == [], ([one.detail for one in found], open_runs)
 
     async def _ledger(self) -> Ledger:
         store = await PostgresStore.open(self.url)
