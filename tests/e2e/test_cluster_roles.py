@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
-    made = RedisServer(password="s3cret")  # noqa: S106  (a private server's)
+    made = RedisServer(password="s3cret")
     yield made
     made.close()
 
