@@ -7,7 +7,6 @@ import contextlib
 import gc
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -50,9 +49,9 @@ from everbell.stores.sqlite import checkup as sqlite_checkup
 from everbell.telemetry.clock import SystemClock, SystemEntropy
 from everbell.telemetry.instruments import Instruments, open_instruments
 from everbell.telemetry.load import SystemLoad
-from everbell.telemetry.logs import reopen_files
 from everbell.telemetry.metered import watch_loop
 from everbell.telemetry.metrics import Metrics, Reading
+from everbell.telemetry.signals import catch_signals
 from everbell.telemetry.systemd import Supervisor
 from everbell.telemetry.traces import Traces
 from everbell.telemetry.zone_rules import rules_version
@@ -213,8 +212,7 @@ async def _outside(
 ) -> AsyncIterator[tuple[Store, RedisParts | None]]:
     """Open where a node keeps its state and what connects it to others; close both at the end."""
     me = f"{socket.gethostname()}:{os.getpid()}:{SystemEntropy().token_bytes(4).hex()}"
-    redis = loaded.settings.redis
-    store = await _open_checked(loaded, secrets)
+    store, redis = await _open_checked(loaded, secrets), loaded.settings.redis
     try:
         async with queues.opened(redis, SystemClock(), me, loaded.directory) as parts:
             yield store, parts
@@ -321,7 +319,7 @@ async def _serve(
     settings = loaded.settings
     stop, supervisor = asyncio.Event(), Supervisor(os.environ)
     # Before anything is opened: from here on a signal ends the node in good order.
-    _catch_signals(settings, stop)
+    catch_signals(stop, log_file=bool(settings.log.file))
     listener = listen(settings)
     host, port = listener.getsockname()[:2]
     address = f"{settings.server.protocol}://{host}:{port}"
@@ -462,8 +460,7 @@ def _reading(engine: NodeEngine, app: Starlette) -> Reading:
 
 async def _close_traces(engine: NodeEngine) -> None:
     if isinstance(engine.world.tracer, Traces):
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, engine.world.tracer.close)
+        await asyncio.to_thread(engine.world.tracer.close)
 
 
 def _unready(engine: NodeEngine) -> str:
@@ -487,28 +484,6 @@ def _identity(settings: Settings, address: str) -> Identity:
         roles=settings.node.roles,
         tzdata=rules_version(),
     )
-
-
-def _catch_signals(settings: Settings, stop: asyncio.Event) -> None:
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL:
-        return  # under nohup
-    if settings.log.file and not _has_terminal():
-        loop.add_signal_handler(signal.SIGHUP, reopen_files)
-    else:
-        # The terminal was closed: what runs is to end as well as by any other signal.
-        loop.add_signal_handler(signal.SIGHUP, stop.set)
-
-
-def _has_terminal() -> bool:
-    """Return whether a terminal controls this process, so that SIGHUP tells of its end."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
-    except OSError:
-        return False
-    return True
 
 
 @contextlib.asynccontextmanager

@@ -78,8 +78,9 @@ class Message(Record, frozen=True):
 class MessageQueues(Protocol):
     """Queues that foreign programs read.
 
-    - ``put`` stores the messages, those of one queue in order, and returns, for each, an empty text or why it was not
-      stored; a refusal of one (a key of another kind) leaves the others alone.
+    - ``put`` stores the messages, those of one queue in order, and returns, for each, an empty
+      text or why it was not stored; a refusal of one (a key of another kind) leaves the others
+      alone.
     - It never raises for a lost server. When the answer was lost the message may be stored all the
       same, and the text says so: the sender repeats it under the same ``id``.
     - When the caller is cancelled, messages may be stored or not, each as a whole.
