@@ -157,6 +157,7 @@ async def open_receiver(loaded: Loaded, url: str) -> Receiver:
 
 
 look_at_source = giving.look
+redis_parts = queues.opened
 database_copies, database_checkup = sqlite_backup, sqlite_checkup
 """Backup, restore and health of the one engine that keeps a file; for the command line."""
 

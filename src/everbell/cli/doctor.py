@@ -84,6 +84,7 @@ def _examine(at: State) -> Iterable[Finding]:
         yield Finding(WARN, "configuration", note)
     yield from _secrets(loaded)
     yield from _database(loaded)
+    yield from _redis(loaded)
     yield from clocks(Path(loaded.directory))
     yield zones()
     yield from callbacks(loaded.settings)
@@ -133,6 +134,30 @@ def _database(loaded: Loaded) -> Iterable[Finding]:
     yield from descriptors(loaded.settings, alive)
     yield from _jobs(found, up=bool(alive))
     yield from interpreters(loaded.settings, found.interpreters)
+
+
+def _redis(loaded: Loaded) -> Iterable[Finding]:
+    if not loaded.settings.redis.addr:
+        return
+    import asyncio
+
+    from everbell.bootstrap import redis_parts
+
+    async def ask() -> str:
+        clock, directory = SystemClock(), loaded.directory
+        async with redis_parts(loaded.settings.redis, clock, "doctor", directory) as parts:
+            return "" if parts is None or await parts.probe() else parts.trouble
+
+    try:
+        trouble = asyncio.run(ask())
+    except UserError as error:
+        yield Finding(BAD, "redis", error.message, error.hint)
+        return
+    if trouble:
+        found, _, hint = trouble.partition("; ")
+        yield Finding(BAD, "redis", found, hint)
+    else:
+        yield Finding(OK, "redis", "it answers")
 
 
 def _not_a_file(url: str) -> Finding:

@@ -21,15 +21,18 @@ from everbell.ports.queue import Message, MessageQueues
 
 MOST = 1000
 """Messages sent at once; what comes meanwhile goes with the next ones."""
+QUIET_S = 0.05
+"""A run whose message is stored within this time has no output: a row less for each."""
 
 
 class _Pending:
     """One message, and where its fate is awaited."""
 
-    __slots__ = ("fate", "message", "sent")
+    __slots__ = ("fate", "message", "sent", "sink")
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, sink: OutputSink) -> None:
         self.message = message
+        self.sink = sink
         self.sent = False
         self.fate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -68,8 +71,7 @@ class QueueExecutor:
         message = self._message(work)
         if cancel.is_set():
             return Outcome(state="cancelled", error="cancelled before it was sent")
-        sink.write("out", f"to the {message.kind} {message.key}\n".encode())
-        pending = _Pending(message)
+        pending = _Pending(message, sink)
         self._waiting[pending] = None
         if self._sender is None:
             self._sender = asyncio.get_running_loop().create_task(self._send())
@@ -133,13 +135,24 @@ class QueueExecutor:
                 for pending in sending:
                     del self._waiting[pending]
                     pending.sent = True
-                fates = await self._queues.put([pending.message for pending in sending])
+                slow = asyncio.get_running_loop().call_later(QUIET_S, _tell_slow, sending)
+                try:
+                    fates = await self._queues.put([pending.message for pending in sending])
+                finally:
+                    slow.cancel()
                 for pending, trouble in zip(sending, fates, strict=True):
                     _end(pending, trouble)
         finally:
             self._sender = None
             for pending in sending:
                 _end(pending, "the node stops; the message may be stored all the same")
+
+
+def _tell_slow(sending: list[_Pending]) -> None:
+    for pending in sending:
+        if not pending.fate.done():
+            message = pending.message
+            pending.sink.write("out", f"waiting for the {message.kind} {message.key}\n".encode())
 
 
 def _end(pending: _Pending, trouble: str) -> None:

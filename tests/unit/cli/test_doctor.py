@@ -222,3 +222,14 @@ def test_zone_data_of_the_system_and_of_the_package(monkeypatch, tmp_path):
     (tmp_path / "tzdata.zi").write_text("# version 1999a\n")
     monkeypatch.setattr(zoneinfo, "TZPATH", (str(tmp_path),))
     assert doctor_checks.zones().level == "warn"
+
+
+def test_redis_is_asked(ready, redis_server, monkeypatch):
+    cli = ready
+    assert levels(cli, "redis") == []
+    monkeypatch.setenv("EVERBELL_REDIS_ADDR", redis_server.addr)
+    assert levels(cli, "redis") == ["ok"]
+    monkeypatch.setenv("EVERBELL_REDIS_PASSWORD", "wrong-word")
+    assert cli("doctor") == 1
+    assert "redis.password" in cli.out
+    assert "wrong-word" not in cli.out
