@@ -93,3 +93,29 @@ async def test_the_system_watches_each_connection(way):
         assert await con.fetchval("SHOW tcp_user_timeout") in {"10000", "10s", "0"}
     finally:
         store._pool.give(con)
+
+
+async def test_a_session_that_ended_without_a_word_is_made_anew_before_others_take_note(
+    postgres_server,
+):
+    """The driver does not always tell that a connection ended."""
+    async with postgres_server.empty_store() as url:
+        store = await PostgresStore.open(url)
+        try:
+            assert (await store.heartbeat(BEAT)).accepted
+            await _until(lambda: store.presence.key(BEAT.id) is not None)
+            con = store.presence._con
+            con._termination_listeners.clear()
+            con._transport.abort()
+            await _until(con.is_closed)
+            begun = time.monotonic()
+            await _until(lambda: store.presence._con is not con and store.presence.key(BEAT.id))
+            assert time.monotonic() - begun < 0.4
+        finally:
+            await store.close()
+
+
+async def _until(condition) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)

@@ -11,7 +11,7 @@ from everbell.ports.clock import Clock
 
 log = logging.getLogger(__name__)
 
-RETRY_MAX_S = 5.0
+RETRY_MAX_S = 1.0
 
 
 class Wakeup:
@@ -48,6 +48,7 @@ class Service:
     """
 
     name = "service"
+    retry_max_s = RETRY_MAX_S
 
     def __init__(self, clock: Clock, on_failure: Callable[[str, BaseException], None]) -> None:
         self.clock = clock
@@ -90,7 +91,7 @@ class Service:
             except (StoreUnavailable, StoreConflict, StoreUnknownOutcome) as error:
                 self.healthy = False
                 log.warning("%s: store is away, next try in %.2f s: %s", self.name, pause, error)
-                delay, pause = pause, min(pause * 2, RETRY_MAX_S)
+                delay, pause = pause, min(pause * 2, self.retry_max_s)
             except Exception as error:  # service loop: every failure stops the node
                 self.healthy = False
                 log.exception("%s failed", self.name)

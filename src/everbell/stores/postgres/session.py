@@ -17,7 +17,8 @@ T = TypeVar("T")
 Verb = Callable[["Sql"], Awaitable[T]]
 
 PAUSE_MIN_S = 0.05
-PAUSE_MAX_S = 2.0
+PAUSE_MAX_S = 1.0
+PULSE_PAUSE_MAX_S = 0.25
 TRIES = 10
 """How often a transaction that lost a race for locks is tried before the caller hears of it."""
 NOT_PLAIN = "EB001"
@@ -149,7 +150,8 @@ class Pool:
             self._main.well()
 
     def _refused(self, error: BaseException) -> None:
-        self._pause_s = min(max(self._pause_s * 2, PAUSE_MIN_S), PAUSE_MAX_S)
+        most_s = PAUSE_MAX_S if self._main is None else PULSE_PAUSE_MAX_S
+        self._pause_s = min(max(self._pause_s * 2, PAUSE_MIN_S), most_s)
         self._not_before = asyncio.get_running_loop().time() + self._pause_s
         self._refusal = error
 
