@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from everbell.domain.errors import Bug, ConflictError, StoreCorrupt
 from everbell.domain.job import Record
-from everbell.domain.moving import Digest, Move, Shape, digester, fitting, shapes
+from everbell.domain.moving import Digest, Move, Row, Shape, digester, fitting, shapes
 from everbell.ports.clock import Clock
 from everbell.ports.moving import Giver, Receiver, Source, Standing
 
@@ -139,11 +140,25 @@ async def _copy(giver: Giver, receiver: Receiver, tell: Tell) -> tuple[list[Tabl
 
 async def _table(giver: Giver, receiver: Receiver, shape: Shape, tell: Tell) -> tuple[Digest, int]:
     add, fit = digester(shape), fitting(shape)
-    digest, replaced, total = Digest(), 0, giver.count(shape)
-    for raw in giver.rows(shape):
-        rows, count = fit(raw)
+    digest, replaced, stored, total = Digest(), 0, 0, giver.count(shape)
+    parts = giver.rows(shape)
+
+    def prepare() -> Sequence[Row]:
+        nonlocal digest, replaced
+        rows, count = fit(next(parts, ()))
         digest = add(digest, rows)
         replaced += count
-        await receiver.put(shape, rows)
-        tell(shape.part.name, digest.rows, total)
+        return rows
+
+    rows = await asyncio.to_thread(prepare)
+    while rows:
+        # The next part is read and counted while the target stores this one: half as long in all.
+        reading = asyncio.ensure_future(asyncio.to_thread(prepare))
+        try:
+            await receiver.put(shape, rows)
+        finally:
+            await asyncio.wait({reading})
+        stored += len(rows)
+        tell(shape.part.name, stored, total)
+        rows = reading.result()
     return digest, replaced
