@@ -14,6 +14,7 @@ from everbell.engine.clockwatch import ClockWatch
 from everbell.engine.service import Service
 from everbell.ports.clock import Clock
 from everbell.ports.load import LoadMeter
+from everbell.ports.cluster import UNSEEN_MAX_S
 from everbell.ports.store import ClusterStore, Pulse
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,12 @@ class Heartbeat(Service):
         self.trouble: Callable[[], str] = lambda: ""
 
     def trusted(self) -> bool:
-        """Return whether the lease surely still holds, by the monotonic clock."""
+        """Return whether the lease surely still holds, by the monotonic clock.
+
+        It does not if others may have seen this process die: its lease is over then.
+        """
+        if self._store.unseen_s >= UNSEEN_MAX_S:
+            return False
         return self.clock.monotonic() - self._renewed < self._thresholds.lease_s - self._margin_s
 
     def age_s(self) -> float:

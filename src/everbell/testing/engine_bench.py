@@ -68,6 +68,9 @@ def make_run(job_id: int = 1, slot_us: int = BASE_US, token: int = 1, **changes:
 class FakeStore:
     """Knows one project and a few jobs; remembers what was finished. ``fail`` raises once each."""
 
+    sees_deaths = False
+    unseen_s = 0.0
+
     def __init__(self, *jobs: Job) -> None:
         self.jobs = {job.id: job for job in jobs}
         self.finished: list[Finish] = []

@@ -8,7 +8,7 @@ from everbell.domain.job import US
 from everbell.domain.records import Node
 from everbell.engine.clockwatch import ClockWatch
 from everbell.engine.heartbeat import Heartbeat, Identity, Thresholds
-from everbell.ports.cluster import Pulse
+from everbell.ports.cluster import UNSEEN_MAX_S, Pulse
 from everbell.testing.hand_clock import BASE_US as BASE
 from everbell.testing.hand_clock import HandClock
 from everbell.testing.sim.world import SimLoad
@@ -82,6 +82,8 @@ def test_a_clock_that_is_set_once_is_mended_not_broken(clock: HandClock) -> None
 
 class Answers:
     """A store that answers heartbeats as it is told."""
+
+    unseen_s = 0.0
 
     def __init__(self) -> None:
         self.pulse = Pulse(accepted=True, schema=7)
@@ -160,3 +162,14 @@ async def test_a_newer_schema_is_told_and_the_node_goes_on(clock: HandClock) -> 
     assert (store.seen[-1].state, store.seen[-1].schema) == ("up", 7)
     assert store.seen[-1].tzdata == "2026a"
     assert store.seen[-1].cores == 2
+
+
+def test_a_node_that_others_may_have_seen_die_trusts_no_lease() -> None:
+    clock = HandClock()
+    store = Answers()
+    one = heartbeat(store, clock)
+    assert one.trusted()
+    store.unseen_s = UNSEEN_MAX_S
+    assert not one.trusted()
+    store.unseen_s = UNSEEN_MAX_S / 2
+    assert one.trusted()

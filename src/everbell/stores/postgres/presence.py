@@ -5,7 +5,8 @@ server frees the lock as soon as the process is gone, long before the lease is o
 lock too must kill nobody:
 
 - A process that loses this session says at once in its row that it is not to be watched, and
-  takes the lock again. If it can't even say so, ``unseen_s`` tells for how long.
+  takes the lock again. Until the row proves that it still counts as alive, ``unseen_s`` tells for
+  how long it may not.
 - Who lost its own session, as everybody does when the server restarts or fails over, sees nothing
   until ``GRACE_S`` later: until then the others are back.
 - A lock must be free in all looks of ``SURE_S``, and still when the death is written.
@@ -36,7 +37,8 @@ CHANNEL = "everbell_rings"
 _NAME = "SELECT set_config('application_name', 'everbell presence', false)"
 _HOLD = "SELECT pg_advisory_lock($1)"
 _FREE = "SELECT pg_advisory_unlock($1)"
-_SAY = "UPDATE nodes SET presence = $2 WHERE id = $1 AND state NOT IN ('dead', 'left')"
+# A row is proof that nobody has taken the node for dead.
+_SAY = "UPDATE nodes SET presence = $2 WHERE id = $1 AND state NOT IN ('dead', 'left') RETURNING 1"
 _LOOK = (
     "SELECT id, lease_until_us < $1, coalesce(pg_try_advisory_xact_lock_shared(presence), false),"
     " clock_timestamp() - pg_postmaster_start_time() > make_interval(secs => $2)"
@@ -71,6 +73,7 @@ class Presence:
         self._listening = False
         self._lost = ""
         self._doubt: float | None = None
+        self._losses = 0
         self._since = 0.0
         self._free: dict[str, float] = {}
         self._looked = 0.0
@@ -102,6 +105,11 @@ class Presence:
         """Return for how long others may have taken this process for dead; 0.0 = they don't."""
         return 0.0 if self._doubt is None else max(self._now() - self._doubt, 1e-9)
 
+    def proved(self, node_id: str, presence: int | None) -> None:
+        """Take note that the server knew the node as alive when it was told this."""
+        if self.key(node_id) == presence:
+            self._doubt = None
+
     def listen(self, heard: Callable[[], None] | None) -> None:
         """Call ``heard`` on rings of others; None = no more."""
         self._heard = heard
@@ -124,6 +132,10 @@ class Presence:
         try:
             async with self._turn:
                 found = await con.fetch(_LOOK, now_us, GRACE_S, timeout=LOOK_S)
+        except TimeoutError:
+            # A silent way: better no session than one that the other end has given up.
+            con.terminate()
+            return None
         except FAILURES:
             return None
         # The session may have been lost meanwhile, and another one may have taken its place.
@@ -199,11 +211,13 @@ class Presence:
         """Bring the session to what is asked for, and tell others if it is not seen."""
         if not self._lost:
             return await self._obey()
+        losses = self._losses
         told, up = await asyncio.gather(self._forget(self._lost), self._obey())
-        up = up and not self._con.is_closed()
+        if losses != self._losses:
+            return False
         if up:
             self._lost = ""
-        if told or up:
+        if told:
             self._doubt = None
         return up
 
@@ -242,8 +256,8 @@ class Presence:
             self._held = wanted
             if held:
                 await self._con.fetchval(_FREE, key_of(held))
-            if wanted:
-                await self._con.execute(_SAY, wanted, key_of(wanted))
+            if wanted and await self._con.fetchval(_SAY, wanted, key_of(wanted)) is not None:
+                self.proved(wanted, key_of(wanted))
 
     async def _tune(self) -> None:
         if self._heard is not None and not self._listening:
@@ -257,6 +271,7 @@ class Presence:
         self._listening = False
         if held:
             self._lost = held
+            self._losses += 1
             self._doubt = self._doubt or self._now()
         self._wake.set()
 
@@ -268,7 +283,6 @@ class Presence:
         """Say that the node is not to be watched."""
         try:
             async with asyncio.timeout(FORGET_S):
-                await self._pulse.once(_SAY, node_id, None)
+                return await self._pulse.once(_SAY, node_id, None) is not None
         except (EverbellError, NotPlain, TimeoutError):
             return False
-        return True

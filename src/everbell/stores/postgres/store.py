@@ -384,7 +384,11 @@ class PostgresStore:
     async def heartbeat(self, node: Node) -> Pulse:
         """See ClusterStore."""
         self.presence.hold(node.id)
-        return await cluster.heartbeat(self._pulse, node, self.presence.key(node.id))
+        presence = self.presence.key(node.id)
+        pulse = await cluster.heartbeat(self._pulse, node, presence)
+        if pulse.accepted:
+            self.presence.proved(node.id, presence)
+        return pulse
 
     async def leave(self, node_id: str, now_us: int) -> None:
         """See ClusterStore."""
