@@ -43,14 +43,14 @@ class Days:
         self._known: set[int] = set()
         self._swept: tuple[int, int, str] = rows.LOWEST
 
-    async def ahead(self) -> None:
-        """Make the partitions of the coming days, by the clock of the server.
+    async def ahead(self, days: int = AHEAD) -> None:
+        """Make the partitions of today and the coming days, by the clock of the server.
 
         Raises StoreUnavailable: the server is not there, or a right is missing.
         """
         row = await self._session.once(_KNOWN)
         self._today, self._known = row[0], set(row[1] or ())
-        await self._make(range(self._today - 1, self._today + AHEAD + 1))
+        await self._make(range(self._today, self._today + days + 1))
 
     async def need(self, slots: Iterable[int]) -> None:
         """Make partitions for what is not far off. Raises StoreUnavailable."""

@@ -115,7 +115,7 @@ class PostgresStore:
             pool.give(con)
         store = cls(pool)
         try:
-            await store._days.ahead()
+            await store._days.ahead(1)
         except BaseException:
             await store.close()
             raise
