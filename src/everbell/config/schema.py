@@ -140,7 +140,7 @@ class Queues(Record, frozen=True):
         "builds_{driver}"
     )
     kind: Annotated[
-        Literal["stream", "list"], doc("Redis type of a queue; `list` is read with BRPOP.")
+        Literal["stream", "list"], doc("Redis type of a queue; `list` is read from the right.")
     ] = "stream"
     max_length: Annotated[
         Count, doc("Messages in a queue above which runs fail instead of adding; 0 = no limit.")
@@ -177,7 +177,7 @@ class Engine(Record, frozen=True):
 class Execution(Record, frozen=True):
     """Defaults for runs whose job does not say otherwise."""
 
-    http_timeout: Annotated[Seconds, doc("Seconds for one HTTP callback.")] = 30.0
+    http_timeout: Annotated[Seconds, doc("Seconds for one HTTP callback or message.")] = 30.0
     process_timeout: Annotated[Seconds, doc("Seconds for one command or script.")] = 3600.0
     retry_max: Annotated[
         int, Meta(ge=0, le=1_000_000), doc("Further attempts after a failure.")
