@@ -13,8 +13,8 @@ from everbell.domain.records import Node
 from everbell.engine.clockwatch import ClockWatch
 from everbell.engine.service import Service
 from everbell.ports.clock import Clock
-from everbell.ports.load import LoadMeter
 from everbell.ports.cluster import UNSEEN_MAX_S
+from everbell.ports.load import LoadMeter
 from everbell.ports.store import ClusterStore, Pulse
 
 log = logging.getLogger(__name__)
@@ -107,7 +107,8 @@ class Heartbeat(Service):
         self.stopping = False
         self.schema: int | None = None
         self.newer_schema = ""
-        self._machine_cpu: float | None = None
+        self._machine_cpu = 0.0
+        self._readings = 0
         self.last: Node | None = None
         self.trouble: Callable[[], str] = lambda: ""
 
@@ -198,8 +199,7 @@ class Heartbeat(Service):
             state = "draining"
         total, free = self._load.memory_bytes()
         offset_s = self.clockwatch.offset_s
-        before = cpu if self._machine_cpu is None else self._machine_cpu
-        self._machine_cpu = before + SMOOTH * (cpu - before)
+        machine_cpu = self._smoothed(cpu)
         return Node(
             id=self.node_id,
             name=self._identity.name,
@@ -219,13 +219,22 @@ class Heartbeat(Service):
             reason=self.drained or ("" if self.stopping else self.throttled or self.trouble()),
             roles=self._identity.roles,
             cores=self._load.cores(),
-            machine_cpu=round(self._machine_cpu, 1),
+            machine_cpu=round(machine_cpu, 1),
             memory_total_bytes=total,
             memory_free_bytes=free,
             tzdata=self._identity.tzdata,
             schema=self.schema or 0,
             clock_offset_s=None if offset_s is None else round(offset_s, 3),
         )
+
+    def _smoothed(self, cpu: float) -> float:
+        """Return the machine's CPU use over some beats; the first reading says nothing."""
+        self._readings += 1
+        if self._readings == 1:
+            return cpu
+        before = cpu if self._readings == 2 else self._machine_cpu
+        self._machine_cpu = before + SMOOTH * (cpu - before)
+        return self._machine_cpu
 
     def _judge(self, rss: int, cpu: float) -> None:
         limits = self._thresholds
