@@ -12,7 +12,7 @@ import pytest
 
 from everbell.testing.postgres_server import PostgresServer
 from everbell.testing.proof.cluster import LEASE_S, Proof
-from everbell.testing.proof.network import SilentProxy
+from everbell.testing.proof.network import Namespace, SilentProxy, refused
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 
@@ -123,3 +123,42 @@ def test_a_silent_way_to_the_server_takes_out_one_node_and_comes_back(
     finally:
         proof.close()
         proxy.close()
+
+
+@pytest.mark.parametrize("how", ["cable", "silent", "deaf"])
+def test_a_node_cut_off_by_the_network_heals_by_itself(tmp_path: Path, how: str) -> None:
+    if why := refused():
+        print(f"no network namespaces here ({why}); proved by the proxy that goes silent")
+    network = None if why else Namespace()
+    near = "127.0.0.1" if network is None else network.near
+    server = PostgresServer(durable=True, listen=() if network is None else (near,))
+    proxy = SilentProxy("127.0.0.1", server.port)
+    proof = Proof(tmp_path / "cluster", server.url(server.new_database()), host=near)
+    try:
+        proof.member()
+        proof.member()
+        if network is None:
+            proof.member(url=proof.url.replace(f":{server.port}/", f":{proxy.port}/"))
+        else:
+            url = proof.url.replace("127.0.0.1", near)
+            proof.member(url=url, host=network.far, inside=network.inside)
+        proof.start()
+        proof.create()
+        time.sleep(2)
+        with proof.fault(f"network, {how}"):
+            if network is None:
+                proxy.mode = "deaf" if how == "deaf" else "silent"
+            else:
+                network.cut(how)
+            time.sleep(10 if how == "cable" else 6)
+            proxy.mode = "open"
+            if network is not None:
+                network.heal()
+        proof.members[2].await_ready(8)
+        judge(proof)
+    finally:
+        proof.close()
+        proxy.close()
+        server.close()
+        if network is not None:
+            network.close()

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import shutil
+import subprocess
 import threading
 from typing import Literal
 
@@ -91,3 +94,81 @@ class SilentProxy:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._reset()
         await asyncio.sleep(0.05)  # transports close in a later turn
+
+
+# Lets no packet through: none fits into a bucket of one byte.
+_DROP = ("root", "tbf", "rate", "8bit", "burst", "1", "limit", "1")
+
+
+class Namespace:
+    """A network of its own, with one cable to this machine. Needs root; see ``refused``.
+
+    ``near`` is this machine's address on the cable, ``far`` the address inside.
+    """
+
+    def __init__(self) -> None:
+        number = os.getpid() % 250 + 1
+        self.name = f"everbell{number}"
+        self._cable, self._inside = f"eb{number}near", f"eb{number}far"
+        self.near, self.far = f"10.213.{number}.1", f"10.213.{number}.2"
+        self.close()
+        try:
+            _run("ip", "netns", "add", self.name)
+            _run("ip", "link", "add", self._cable, "type", "veth", "peer", "name", self._inside)
+            _run("ip", "link", "set", self._inside, "netns", self.name)
+            _run("ip", "addr", "add", f"{self.near}/24", "dev", self._cable)
+            _run("ip", "link", "set", self._cable, "up")
+            _run("ip", "-n", self.name, "addr", "add", f"{self.far}/24", "dev", self._inside)
+            _run("ip", "-n", self.name, "link", "set", self._inside, "up")
+            _run("ip", "-n", self.name, "link", "set", "lo", "up")
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """What is put before a command to run it inside."""
+        return ("ip", "netns", "exec", self.name)
+
+    def cut(self, how: Literal["cable", "silent", "deaf", "mute"]) -> None:
+        """Pull the cable, or let one way or both swallow all packets (as seen from inside)."""
+        if how == "cable":
+            _run("ip", "link", "set", self._cable, "down")
+        if how in {"silent", "deaf"}:
+            _run("tc", "qdisc", "add", "dev", self._cable, *_DROP)
+        if how in {"silent", "mute"}:
+            _run("tc", "-n", self.name, "qdisc", "add", "dev", self._inside, *_DROP)
+
+    def heal(self) -> None:
+        """Undo all cuts."""
+        _run("ip", "link", "set", self._cable, "up")
+        _run("tc", "qdisc", "del", "dev", self._cable, "root", check=False)
+        _run("tc", "-n", self.name, "qdisc", "del", "dev", self._inside, "root", check=False)
+
+    def close(self) -> None:
+        """Remove it."""
+        _run("ip", "link", "del", self._cable, check=False)
+        _run("ip", "netns", "del", self.name, check=False)
+
+
+def refused() -> str:
+    """Return why this machine lets nobody make networks; "" if it does."""
+    if shutil.which("ip") is None or shutil.which("tc") is None:
+        return "ip and tc (iproute2) are not installed"
+    made = None
+    try:
+        made = Namespace()
+        made.cut("silent")
+    except (RuntimeError, OSError) as error:
+        return str(error)
+    finally:
+        if made is not None:
+            made.close()
+    return ""
+
+
+def _run(*words: str, check: bool = True) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    if check and done.returncode:
+        message = f"{' '.join(words)}: {done.stderr.strip()}"
+        raise RuntimeError(message)
