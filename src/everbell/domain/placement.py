@@ -10,7 +10,8 @@ The formula:
   ``LEAST_S``: a run costs something however short it is, so that frequency alone counts too.
 - capacity of a node = sqrt(workers x cores x idle) x room. Jobs that wait need workers, jobs that
   compute need cores, hence the mean of both. ``idle`` is the machine's idle CPU and ``room`` its
-  free memory, both in a few coarse steps, so that noise moves nothing.
+  free memory, both in a few coarse steps, so that noise moves nothing. Nodes of one host share its
+  machine: for each of them counts what they measured on the average.
 - a node that is drained, throttled, dead, stopping, or no scheduler, has no capacity.
 
 What ``place`` keeps to:
@@ -31,6 +32,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
 
+from msgspec.structs import replace
+
 from everbell.domain.job import Record
 from everbell.domain.records import Node
 
@@ -47,6 +50,8 @@ EVEN = 1.04
 UNEVEN_COUNT = 1.5
 WORTH = 0.05
 """Part of a mean node's load by which moving must narrow the spread."""
+SETTLED_US = 1_000_000
+"""Age (us) at which the readings of a node mean something."""
 _IDLE_STEPS = ((0.5, 1.0), (0.25, 0.7), (0.1, 0.4))
 _IDLE_LEAST = 0.2
 _ROOM_STEPS = ((0.15, 1.0), (0.05, 0.5))
@@ -94,7 +99,7 @@ def places(nodes: Iterable[Node], now_us: int) -> list[Place]:
     The dead are among them, so that a restarted node is known by its name. Of two with one name,
     the earlier has no capacity if it was not heard of since the later started: it was killed.
     """
-    nodes = list(nodes)
+    nodes = _of_one_machine(list(nodes), now_us)
     born: dict[str, int] = {}
     for node in nodes:
         born[node.name] = max(born.get(node.name, 0), node.started_us)
@@ -111,6 +116,22 @@ def places(nodes: Iterable[Node], now_us: int) -> list[Place]:
         )
         for node in sorted(nodes, key=attrgetter("id"))
     ]
+
+
+def _of_one_machine(nodes: list[Node], now_us: int) -> list[Node]:
+    """Give nodes of one host the same readings; those of a node that just started say nothing."""
+    readings: dict[str, list[Node]] = {}
+    for node in nodes:
+        alive = node.state not in {"dead", "left"} and node.lease_until_us >= now_us
+        if alive and node.heartbeat_us - node.started_us >= SETTLED_US:
+            readings.setdefault(node.host, []).append(node)
+    shared: list[Node] = []
+    for node in nodes:
+        found = readings.get(node.host, [node])
+        cpu = sum(it.machine_cpu for it in found) / len(found)
+        free = sum(it.memory_free_bytes for it in found) // len(found)
+        shared.append(replace(node, machine_cpu=cpu, memory_free_bytes=free))
+    return shared
 
 
 def spread(

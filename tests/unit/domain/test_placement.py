@@ -320,3 +320,15 @@ def test_many_nodes_one_after_the_other_stay_even() -> None:
     assert ratio(nodes, loads, owners) <= 1.3
     steps = [place(nodes, loads, owners), owners]
     assert all(one == two for one, two in pairwise(steps))
+
+
+def test_nodes_of_one_host_share_what_they_measured_and_a_new_one_believes_the_others() -> None:
+    old = node(id="a", name="a", machine_cpu=96.0)
+    other = node(id="b", name="b", machine_cpu=88.0)
+    new = node(id="c", name="c", machine_cpu=0.0, started_us=NOW - US // 2, heartbeat_us=NOW)
+    far = node(id="d", name="d", host="far", machine_cpu=0.0)
+    dead = node(id="e", name="e", state="dead", machine_cpu=0.0)
+    found = {it.id: it.capacity for it in places([old, other, new, far, dead], NOW)}
+    assert found["a"] == found["b"] == found["c"] == capacity(node(machine_cpu=92.0))
+    assert found["d"] == capacity(node(machine_cpu=0.0))
+    assert found["e"] == 0

@@ -56,7 +56,7 @@ class Cluster:
         row = Node(
             id=node_id,
             name=name or f"name-{node_id}",
-            host="h",
+            host=f"host-{node_id}",
             pid=1,
             version="1",
             started_us=now,

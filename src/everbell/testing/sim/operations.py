@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from everbell.domain.job import (
 )
 from everbell.domain.run import ACTIVE
 from everbell.ports.store import JobFilter, Page, RunFilter
-from everbell.services import holds, jobs, limits, runs, skipping
+from everbell.services import holds, jobs, limits, nodes, runs, skipping
 from everbell.services.context import LOCAL, Services
 from everbell.services.skipping import Wish
 from everbell.services.validate import Draft
@@ -77,6 +78,19 @@ class Operator:
             await self._chance.choice(deeds)()
         except (NotFoundError, ConflictError):
             return
+
+    async def drain(self, name: str) -> bool:
+        """Drain a node; False if none of this name has joined yet."""
+        try:
+            await nodes.drain(self._services, LOCAL, name)
+        except NotFoundError:
+            return False
+        return True
+
+    async def undrain(self, name: str) -> None:
+        """End the drain of a node."""
+        with contextlib.suppress(NotFoundError):
+            await nodes.resume(self._services, LOCAL, name)
 
     async def release_all(self) -> None:
         """Release all holds and enable all jobs."""

@@ -77,6 +77,8 @@ def draw(seed: int, *, store: str = "", minutes: float = 0) -> Options:
         nodes = max(drawn.nodes, 2)
         faults = (*faults, "broker") if chance.random() < 0.5 else faults
         drawn = msgspec.structs.replace(drawn, roles=roles, nodes=nodes, faults=faults)
+    if chance.random() < 0.4:
+        drawn = msgspec.structs.replace(drawn, faults=(*drawn.faults, "drain"))
     if store:
         drawn = msgspec.structs.replace(drawn, store=store)
     return msgspec.structs.replace(drawn, minutes=minutes) if minutes else drawn
@@ -177,6 +179,7 @@ class _Simulation:
                 ("outage", self._outage),
                 ("jump", self._jump),
                 ("stop", self._stop),
+                ("drain", self._drain),
                 ("broker", self._broker),
                 ("ops", self.operator.act),
                 ("ops", self.operator.act),
@@ -242,6 +245,12 @@ class _Simulation:
         if life.slot not in self.cluster.lives:
             self.cluster.boot(life.slot)
 
+    async def _drain(self) -> None:
+        slot = self.chance.randrange(self.options.nodes)
+        if await self.operator.drain(f"n{slot}"):
+            await asyncio.sleep(self.chance.choice([1, 5, 20]))
+            await self.operator.undrain(f"n{slot}")
+
     def _any(self) -> Any:
         lives = [life for _, life in sorted(self.cluster.lives.items())]
         return self.chance.choice(lives) if lives else None
@@ -257,6 +266,8 @@ class _Simulation:
         for slot in range(self.options.nodes):
             if slot not in self.cluster.lives:
                 self.cluster.boot(slot)
+        for slot in range(self.options.nodes):
+            await self.operator.undrain(f"n{slot}")
         await self.operator.release_all()
         # A clock that was set back must first reach where it had been.
         await asyncio.sleep((self.clock.highest_us() - self.clock.now_us()) / US + 15)
