@@ -21,10 +21,10 @@ RUFF_FLAGS :=
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-setup lint format bench sim sim-soak fuzz docs lock clean
+.PHONY: help setup run test test-setup lint format bench bench-cluster sim sim-soak cluster-soak fuzz docs lock clean
 
 help: ## list the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## create .venv with the locked dependencies and this package
 
@@ -55,11 +55,20 @@ bench: setup ## measure all beside peers and ceilings (ARGS=--quick: a minute)
 	$(BIN)/python -m pip install --quiet -r requirements/bench.lock
 	$(BIN)/python bench/run.py $(ARGS)
 
+bench-cluster: test-setup ## many nodes on PostgreSQL, beside peers (ARGS=--quick: two minutes)
+	@test -x $(VENV)/peers/bin/python || $(BIN)/python -m venv $(VENV)/peers
+	$(VENV)/peers/bin/python -m pip install --quiet -r requirements/bench-cluster.lock
+	$(BIN)/python bench/cluster.py $(ARGS)
+
 sim: setup ## replay one simulated cluster: make sim SEED=42
 	$(BIN)/python -m everbell.testing.sim --seed $(SEED) $(ARGS)
 
 sim-soak: setup ## simulate many clusters: make sim-soak SEEDS=1-5000
 	$(BIN)/python -m everbell.testing.sim --seeds $(SEEDS) $(ARGS)
+
+cluster-soak: test-setup ## break three real nodes on PostgreSQL: make cluster-soak MINUTES=30
+	$(BIN)/python -m everbell.testing.proof.soak --minutes $(or $(MINUTES),10) \
+		--seed $(if $(filter command line,$(origin SEED)),$(SEED),0) $(ARGS)
 
 fuzz: setup ## fuzz the API for longer: make fuzz EXAMPLES=500 SEED=7
 	FUZZ_EXAMPLES=$(or $(EXAMPLES),200) FUZZ_SEED=$(SEED) FUZZ_SECONDS=3000 \
