@@ -12,14 +12,20 @@ import pytest
 from msgspec.structs import replace
 
 from everbell.domain.audit import AuditEntry
-from everbell.domain.errors import ConfigError, ConflictError, NotFoundError, StoreUnavailable
+from everbell.domain.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    StoreCorrupt,
+    StoreUnavailable,
+)
 from everbell.domain.moving import shapes
 from everbell.domain.records import Limit
 from everbell.ports.store import JobFilter, OutputChunk, Page, RunFilter, Verdict
 from everbell.services.moving import move
 from everbell.stores.postgres import PostgresStore
 from everbell.stores.postgres.receiving import PostgresReceiver
-from everbell.stores.sqlite import SqliteStore
+from everbell.stores.sqlite import SqliteStore, giving
 from everbell.stores.sqlite.backup import back_up
 from everbell.stores.sqlite.checkup import check_up
 from everbell.stores.sqlite.giving import SqliteGiver, look
@@ -137,12 +143,12 @@ def url(postgres_server):
     return postgres_server.url(postgres_server.new_database())
 
 
-async def moved(path, url, new_id="one"):
-    receiver = await PostgresReceiver.open(url)
+async def moved(path, url, new_id="one", tell=nothing, kind=PostgresReceiver):
+    receiver = await kind.open(url)
     try:
         giver = SqliteGiver.open(path)
         try:
-            return await move(giver, receiver, SystemClock(), new_id, nothing)
+            return await move(giver, receiver, SystemClock(), new_id, tell)
         finally:
             giver.close()
     finally:
@@ -162,7 +168,10 @@ async def test_nothing_of_either_catalog_is_forgotten(source, url):
     assert all(shape.columns for shape in found)
 
 
-async def test_every_verb_tells_the_same_of_both(source, url):
+@pytest.mark.parametrize(("rows", "size"), [(giving.ROWS, giving.BYTES), (2, 3)])
+async def test_every_verb_tells_the_same_of_both(source, url, rows, size, monkeypatch):
+    monkeypatch.setattr(giving, "ROWS", rows)
+    monkeypatch.setattr(giving, "BYTES", size)
     store = await SqliteStore.open(source)
     before = await told(store)
     await store.close()
@@ -281,6 +290,62 @@ async def test_another_programs_schema_is_left_alone(source, url):
     with pytest.raises(Exception, match="another program's"):
         await moved(source, url)
     await usable(source)
+
+
+class Careless(PostgresReceiver):
+    """Loses a row of the ledger on the way."""
+
+    async def put(self, shape, rows):
+        await super().put(shape, rows[1:] if shape.part.name == "ended_runs" else rows)
+
+
+class Twisting(PostgresReceiver):
+    """Stores one figure wrong."""
+
+    async def put(self, shape, rows):
+        if shape.part.name == "ended_runs":
+            rows = [[*rows[0]], *rows[1:]]
+            rows[0][shape.columns.index("token")] += 1
+        await super().put(shape, rows)
+
+
+@pytest.mark.parametrize("kind", [Careless, Twisting])
+async def test_a_copy_that_differs_is_thrown_away(source, url, kind):
+    with pytest.raises(StoreCorrupt, match="ended_runs differs after the copy"):
+        await moved(source, url, kind=kind)
+    await usable(source)
+    assert not (await moved(source, url)).already
+
+
+async def test_a_connection_lost_on_the_way_leaves_all_as_it_was(source, url, postgres_server):
+    def cut(name, rows, total):
+        if name == "ended_runs":
+            postgres_server.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                f" WHERE datname = '{url.rpartition('/')[2]}'"
+            )
+
+    with pytest.raises(StoreUnavailable):
+        await moved(source, url, tell=cut)
+    await usable(source)
+    store = await PostgresStore.open(url)
+    assert await store.list_jobs(JobFilter(), PAGE) == ([], 0)
+    await store.close()
+    assert not (await moved(source, url)).already
+
+
+async def test_a_backup_from_before_is_the_way_back(source, url):
+    home = source.parent
+    run_cli(home, "credential", "init", "--generate")
+    db = apsw.Connection(str(source))
+    db.execute("DELETE FROM meta WHERE key = 'secret_check'")
+    db.close()
+    assert run_cli(home, "backup", "before.db").returncode == 0
+    await moved(source, url)
+    assert run_cli(home, "job", "list").returncode == 2
+    done = run_cli(home, "restore", "before.db", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert run_cli(home, "job", "list").returncode == 0
 
 
 async def usable(path):
