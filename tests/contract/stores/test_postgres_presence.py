@@ -19,7 +19,7 @@ from everbell.domain.errors import StoreError
 from everbell.stores.postgres import PostgresStore
 from everbell.stores.postgres.presence import GRACE_S, SURE_S
 from everbell.testing.contracts.making import NOW, SEC, add_job, claimed, node
-from everbell.testing.contracts.processes import beat_until_killed
+from everbell.testing.contracts.processes import assign_together, beat_until_killed, race
 from everbell.testing.postgres_server import PostgresServer
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -363,3 +363,13 @@ async def test_bells_outlast_a_restart_and_never_fail(
     assert len(heard) > 1
     await bell.close()
     await bell.ring()
+
+
+# --- races -----------------------------------------------------------------------------------
+
+
+async def test_of_processes_that_assign_one_is_followed_by_each(url: str, opened: Opener) -> None:
+    store = await opened()
+    assert sorted(await race(url, assign_together)) == list(range(1, 11))
+    found = await store.get_assignment()
+    assert (found.epoch, len(set(found.owners)), len(found.owners)) == (10, 1, 1024)

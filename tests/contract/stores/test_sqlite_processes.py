@@ -12,7 +12,13 @@ from everbell.domain.run import RunKey
 from everbell.ports.store import RunFilter
 from everbell.stores.sqlite import SqliteStore
 from everbell.testing.contracts.making import NOW, add_job, add_jobs, claimed, new_job, node
-from everbell.testing.contracts.processes import decide_together, hold_lock, work_until_killed
+from everbell.testing.contracts.processes import (
+    assign_together,
+    decide_together,
+    hold_lock,
+    race,
+    work_until_killed,
+)
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -119,3 +125,12 @@ async def test_the_change_counter_differs_when_somebody_else_wrote(tmp_path: Pat
     assert await first.change_counter() != before
     await first.close()
     await second.close()
+
+
+async def test_of_processes_that_assign_one_is_followed_by_each(tmp_path: Path) -> None:
+    path = str(tmp_path / "everbell.db")
+    store = await SqliteStore.open(path)
+    assert sorted(await race(path, assign_together)) == list(range(1, 11))
+    found = await store.get_assignment()
+    assert (found.epoch, len(set(found.owners)), len(found.owners)) == (10, 1, 1024)
+    await store.close()

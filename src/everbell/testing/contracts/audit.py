@@ -9,7 +9,7 @@ from everbell.domain.audit import AuditEntry, digest
 from everbell.domain.errors import ConflictError, EverbellError, NotFoundError
 from everbell.domain.run import RunKey
 from everbell.ports.store import NewJob, NewRun, Store
-from everbell.testing.contracts.making import NOW, add_job, credential, hold, project
+from everbell.testing.contracts.making import NOW, add_job, credential, hold, node, project
 
 
 def entry(what: str = "project.create", **rest: object) -> AuditEntry:
@@ -87,6 +87,24 @@ class AuditContract:
         await noted("11").delete_project(own.id)
         found = await store.list_audit(None, 50)
         assert [it.what for it in reversed(found)] == [str(n) for n in range(1, 12)]
+
+    async def test_what_is_done_to_nodes_is_noted_once(self, store: Store) -> None:
+        await store.heartbeat(node())
+        await store.leave("n1", NOW)
+
+        def noted(what: str) -> Store:
+            return store.audited(entry(what, kind="node", target="n1"))
+
+        for _ in range(2):
+            await noted("drain").drain("n1", "why", NOW)
+        for _ in range(2):
+            await noted("resume").resume("n1")
+        await noted("remove").remove_node("n1", NOW)
+        with pytest.raises(NotFoundError):
+            await noted("resume").resume("n1")
+        found = await store.list_audit(None, 9)
+        told = [(it.what, it.kind, it.target) for it in reversed(found)]
+        assert told == [(what, "node", "n1") for what in ("drain", "resume", "remove")]
 
     async def test_entries_are_listed_by_project_and_page(self, store: Store) -> None:
         for name in "abc":

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import multiprocessing
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
@@ -14,7 +16,7 @@ import apsw
 
 from everbell.domain.decision import Decision
 from everbell.domain.errors import StoreError
-from everbell.ports.store import Store
+from everbell.ports.store import Assignment, Store
 from everbell.stores.postgres import PostgresStore
 from everbell.stores.sqlite import SqliteStore
 from everbell.testing.contracts.making import NOW, SEC, claimed, decision, end, node
@@ -44,6 +46,39 @@ def decide_together(path: str, name: str, start: Barrier, answers: Connection) -
         return won
 
     answers.send(asyncio.run(body()))
+
+
+def assign_together(where: str, name: str, start: Barrier, answers: Connection) -> None:
+    """Try to put ten assignments in force at the same moments as others do; tell which were."""
+
+    async def body() -> list[int]:
+        store = await _opened(where)
+        start.wait()
+        won: list[int] = []
+        while (epoch := (await store.get_assignment()).epoch + 1) <= 10:
+            if await store.set_assignment(Assignment(epoch=epoch, owners=(name,) * 1024)):
+                won.append(epoch)
+        await store.close()
+        return won
+
+    answers.send(asyncio.run(body()))
+
+
+async def race(where: str, what: Callable[..., None], processes: int = 3) -> list[int]:
+    """Let several processes do the same at once; return what they tell, together."""
+    spawn = multiprocessing.get_context("spawn")
+    start = spawn.Barrier(processes)
+    pipes = [spawn.Pipe() for _ in range(processes)]
+    children = [
+        spawn.Process(target=what, args=(where, f"n{number}", start, there))
+        for number, (_, there) in enumerate(pipes)
+    ]
+    for child in children:
+        child.start()
+    told = [await asyncio.to_thread(here.recv) for here, _ in pipes]
+    for child in children:
+        child.join(30)
+    return [one for each in told for one in each]
 
 
 def work_until_killed(path: str, job_id: int, acknowledged: Connection) -> None:
