@@ -71,6 +71,7 @@ class NodeEngine:
         self.failure = ""
         self._running = False
         self._notices: dict[str, str] = {}
+        self.roles = frozenset(settings.node.roles)
         clock, store = world.clock, world.store
         defaults = _defaults(settings)
         self.catalog = Catalog(store)
@@ -109,8 +110,16 @@ class NodeEngine:
             self._fail,
             store=store,
             loads=self.loads,
-            behind_us=int(settings.engine.look_ahead * US) + BEHIND_US,
+            behind_us=self._look_ahead_us() + BEHIND_US,
         )
+        self._keep_house(defaults)
+        self.messenger = Messenger(clock, self._fail, world.lines, settings.node.heartbeat)
+        ready = world.lines.ready if "worker" in self.roles else None
+        self.intake = Intake(clock, self._fail, ready) if ready is not None else None
+        self._wire()
+
+    def _keep_house(self, defaults: Defaults) -> None:
+        settings, clock, store = self.settings, self.world.clock, self.world.store
         period = max(settings.node.lease / 3, 0.2)
         self.recovery = Recovery(clock, self._fail, store, defaults, period)
         self.reporter = Reporter(clock, self._fail, store, self.execution)
@@ -122,19 +131,20 @@ class NodeEngine:
             audit_days=settings.api.audit_days,
         )
         self.holds = HoldEnds(clock, self._fail, store)
-        self.messenger = Messenger(clock, self._fail, world.lines, settings.node.heartbeat)
-        self.roles = frozenset(settings.node.roles)
-        ready = world.lines.ready if "worker" in self.roles else None
-        self.intake = Intake(clock, self._fail, ready) if ready is not None else None
-        self._wire()
+
+    def _look_ahead_us(self) -> int:
+        """Return how far ahead slots are decided.
+
+        What others run is queued at its instant: queued runs are not withdrawn by edits.
+        """
+        return int(self.settings.engine.look_ahead * US) if "worker" in self.roles else 0
 
     def _wire(self) -> None:
         engine = self.settings.engine
         self.firing.decides = "scheduler" in self.roles
         self.firing.takes = "worker" in self.roles
         self.firing.limits = Limits(
-            # What others run is queued at its instant: queued runs are not withdrawn by edits.
-            look_ahead_us=int(engine.look_ahead * US) if self.firing.takes else 0,
+            look_ahead_us=self._look_ahead_us(),
             grace_us=int(engine.misfire_grace * US),
             hand_on=not self.firing.takes,
         )
