@@ -154,12 +154,17 @@ class Placement(Service):
         return {shard: weights[shard] for shard in _shards(self.share) if shard in weights}
 
     def _steadied(self, found: Sequence[Place]) -> list[Place]:
-        """Return places with capacities that did not change just now."""
+        """Return places with capacities that did not change just now.
+
+        A newcomer is judged as those are that measure what it does, such as others of its machine.
+        """
         now = self.clock.monotonic()
         steadied: list[Place] = []
         known, self._steady = self._steady, {}
+        alike = {it.capacity: known[it.id] for it in found if it.id in known}
         for it in found:
-            used, other, since = known.get(it.id, (it.capacity, it.capacity, now))
+            new = alike.get(it.capacity, (it.capacity, it.capacity, now))
+            used, other, since = known.get(it.id, new)
             if it.capacity != other:
                 other, since = it.capacity, now
             if not it.capacity or not used or now - since >= STEADY_S:

@@ -274,6 +274,18 @@ async def test_a_busy_moment_moves_nothing_and_a_busy_while_does(cluster: Cluste
     assert owned["a"] > 1.5 * owned["b"]
 
 
+async def test_a_newcomer_is_judged_as_those_that_measure_the_same(cluster: Cluster) -> None:
+    for node_id in "ab":
+        await cluster.start(node_id, machine_cpu=97.0)
+    await cluster.steps(3)
+    for node_id in "ab":
+        await cluster.beat(node_id, machine_cpu=10.0)
+    await cluster.steps(1)
+    await cluster.start("c", machine_cpu=10.0)
+    await cluster.steps(3)
+    assert cluster.owned()["c"] == 341
+
+
 async def test_of_two_that_deal_at_once_one_wins_and_both_follow(cluster: Cluster) -> None:
     a = await cluster.start("a")
     b = await cluster.start("b")
