@@ -9,6 +9,7 @@ what to distrust: ``docs/explanation/measured-on-postgresql.md``.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -30,6 +31,7 @@ from everbell.testing.redis_server import RedisServer
 
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".venv" / "peers" / "bin" / "python"
+PAGE = HERE.parent / "docs" / "explanation" / "measured-on-postgresql.md"
 PARTS = ("storm", "idle", "failover", "spread")
 # Celery beat compares its whole schedule at each start: 10,000 entries take it two minutes.
 SIZES = {"procrastinate": 5000, "apscheduler": 5000, "celery": 1000}
@@ -79,19 +81,13 @@ def steady(server: PostgresServer, *, quick: bool) -> dict[str, Any]:
     """What idle nodes cost, precision and an outage, over many stored schedules."""
     count = 10_000 if quick else 100_000
     _say(f"{count} stored schedules: idle, precision, outage")
-    url, took = _run(stored(server, count))
+    url, took = asyncio.run(stored(server, count))
     quiet = idle(server, url, count, 8 if quick else 30)
     return {
         "fill_s": round(took, 1),
         "idle": quiet,
         "precision": precision(server, url, count, 6 if quick else 30),
     }
-
-
-def _run(coroutine: Any) -> Any:
-    import asyncio
-
-    return asyncio.run(coroutine)
 
 
 def failovers(server: PostgresServer, *, quick: bool) -> dict[str, Any]:
@@ -237,11 +233,29 @@ def measure(parts: list[str], *, quick: bool) -> dict[str, Any]:
     return {**found, "quick": quick, "took_s": round(time.monotonic() - begun)}
 
 
+def write_page(found: dict[str, Any], rows: list[Row]) -> None:
+    """Put the table of a run into its page."""
+    version = ".".join(map(str, sys.version_info[:3]))
+    when = time.strftime("%Y-%m-%d", time.gmtime())
+    size = "in short (`--quick`)" if found["quick"] else "in full"
+    lines = [
+        f"Measured {size} on {when}, on {os.cpu_count()} cores, with CPython {version}.",
+        "",
+        "| what | Everbell | beside | |",
+        "|---|---|---|---|",
+        *("| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows),
+    ]
+    head, mark, rest = PAGE.read_text().partition("<!-- figures -->\n")
+    _, end, tail = rest.partition("<!-- end of figures -->")
+    PAGE.write_text(head + mark + "\n".join(lines) + "\n" + end + tail)
+
+
 def main() -> None:
     """Measure, keep and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller numbers, about two minutes")
     parser.add_argument("--only", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
+    parser.add_argument("--page", action="store_true", help=f"write the table into {PAGE.name}")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     parts = given.only.split(",")
@@ -251,10 +265,13 @@ def main() -> None:
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     (results / "cluster.json").write_text(json.dumps(found, indent=1))
+    rows = list(table(found))
+    if given.page:
+        write_page(found, rows)
     if given.json:
         print(json.dumps(found, indent=1))
         return
-    for row in table(found):
+    for row in rows:
         print("{:66}  {:48}  {:84}  {}".format(*row))
 
 

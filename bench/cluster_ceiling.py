@@ -9,6 +9,7 @@ by asyncpg alone, claims on one connection and ends on another; ``pgbench`` does
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import subprocess
 import time
@@ -27,6 +28,13 @@ from everbell.stores.postgres import PostgresStore
 from everbell.testing.postgres_server import PostgresServer, programs
 
 BATCH = 1000
+SESSION = {
+    "search_path": "everbell",
+    "plan_cache_mode": "force_generic_plan",
+    "random_page_cost": "1.1",
+    **dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin", "jit"), "off"),
+}
+"""What the store sets too: each statement has an index that it is meant to use."""
 Tape = list[tuple[str, tuple[Any, ...]]]
 
 
@@ -87,9 +95,7 @@ async def through_the_store(url: str, count: int, instant: int) -> tuple[Tape, T
 
 
 async def _connection(url: str) -> Any:
-    settings = {"search_path": "everbell", "plan_cache_mode": "force_generic_plan"}
-    settings |= dict.fromkeys(("enable_seqscan", "enable_hashjoin", "enable_mergejoin"), "off")
-    return await asyncpg.connect(url, server_settings={**settings, "jit": "off"})
+    return await asyncpg.connect(url, server_settings=SESSION)
 
 
 async def statements(url: str, claims: Tape, ends: Tape) -> float:
@@ -167,19 +173,19 @@ def _written(query: str, values: tuple[Any, ...]) -> str:
     return re.sub(r"\$(\d+)", lambda found: _literal(values[int(found[1]) - 1]), query) + ";\n"
 
 
-def pgbench(server: PostgresServer, url: str, script: Path, tapes: tuple[Tape, Tape]) -> float:
+def pgbench(url: str, script: Path, tapes: tuple[Tape, Tape]) -> float:
     """Return the seconds that pgbench takes for the same statements, on one connection."""
     claims, ends = tapes
     turn = len(claims) // len(ends)
     with script.open("w") as out:
-        out.write("SET search_path = everbell;\n")
         for number, (query, values) in enumerate(ends):
             for claim in claims[number * turn : (number + 1) * turn]:
                 out.write(_written(*claim))
             out.write(_written(query, values))
     words = [str(programs() / "pgbench"), "-n", "-t", "1", "-c", "1", "-f", str(script), url]
-    del server
-    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+    options = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
+    env = {**os.environ, "PGOPTIONS": options}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120, env=env)
     found = re.search(r"latency average = ([\d.]+) ms", done.stdout)
     if done.returncode or found is None:
         message = f"pgbench failed: {done.stderr[-1000:]}"
@@ -209,7 +215,7 @@ def ceilings(server: PostgresServer, count: int) -> dict[str, Any]:
         through = time.perf_counter() - begun
         alone = runner.run(statements(copies[0], *tapes))
         bare = runner.run(written_rows(copies[1], count, instant))
-    by_pgbench = pgbench(server, copies[2], server.directory / "script.sql", tapes)
+    by_pgbench = pgbench(copies[2], server.directory / "script.sql", tapes)
     return {
         "jobs": count,
         "batch": BATCH,

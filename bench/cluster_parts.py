@@ -159,12 +159,13 @@ def function(name: str, **kwargs: Any) -> PythonAction:
 
 
 def every(name: str, seconds: float, phase_us: int, action: PythonAction) -> Definition:
-    """Return a job that is due every so many seconds; all its missed slots are made up."""
+    """Return a job that is due every so many seconds; its missed slots are made up, one by one."""
     return Definition(
         name=name,
         schedule=f"@every {seconds:g}s",
         anchor_us=phase_us,
         action=action,
+        overlap="queue",
         misfire=Misfire(policy="all", window_s=3600.0, max_catch_up=100),
     )
 

@@ -75,7 +75,7 @@ async def _written(url: str) -> tuple[collections.Counter[str], int]:
 def idle(server: PostgresServer, url: str, schedules: int, seconds: float) -> dict[str, Any]:
     """Return what three nodes cost that have nothing to do."""
     with nodes(url, 3) as found:
-        time.sleep(6)  # shards are placed, the first reports are out
+        time.sleep(12)  # the server may keep what it counted at their start for 10 s
         before, log = asyncio.run(_written(url))
         cpu = [node.cpu_s() for node in found]
         server_cpu = server_cpu_s(server)
