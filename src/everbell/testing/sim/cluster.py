@@ -34,6 +34,7 @@ from everbell.testing.sim.world import (
     SimExecutor,
     SimLoad,
     SimSink,
+    Way,
 )
 
 CRASH_POINTS = (
@@ -66,12 +67,12 @@ class Life:
         self.armed: tuple[str, int] | None = None
         self.crashed = False
         self.paused = False
-        store = FaultyStore(cluster.shared, f"{seed}/store", self.faults, self._point)
+        self.store = FaultyStore(cluster.shared, f"{seed}/store", self.faults, self._point)
         self.executor = SimExecutor(
             self.name, self.clock, cluster.history, cluster.seed, self._point
         )
         world = World(
-            store=store,  # a proxy with every verb of the port
+            store=self.store,  # a proxy with every verb of the port
             clock=self.clock,
             entropy=SimEntropy(f"{seed}/entropy"),
             load=SimLoad(),
@@ -187,6 +188,12 @@ class Cluster:
             life.paused = False
             self.log(life, "resume")
             self.loop.resume(life)
+
+    def cut(self, life: Life, way: Way) -> None:
+        """Cut a process off from the store, both ways or one; or let it pass again."""
+        if not life.crashed and life.store.way != way:
+            life.store.way = way
+            self.log(life, f"way {way}")
 
     async def stop(self, life: Life, grace_s: float) -> None:
         """Stop a process in good order; forget it when it does not end."""

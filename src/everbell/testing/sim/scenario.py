@@ -31,6 +31,9 @@ STARTS = (
 )
 KINDS = ("crash", "pause", "outage", "unavailable", "unknown", "jump", "stop", "latency", "ops")
 QUIET_ROUNDS = 40
+SKEW_US = 20_000
+MOST_SKEW_US = 49_000
+"""Two such clocks differ by less than what is promised to be harmless (0.1 s)."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +82,10 @@ def draw(seed: int, *, store: str = "", minutes: float = 0) -> Options:
         drawn = msgspec.structs.replace(drawn, roles=roles, nodes=nodes, faults=faults)
     if chance.random() < 0.4:
         drawn = msgspec.structs.replace(drawn, faults=(*drawn.faults, "drain"))
+    if drawn.nodes > 1 and chance.random() < 0.5:
+        drawn = msgspec.structs.replace(drawn, faults=(*drawn.faults, "partition"))
+    if chance.random() < 0.3:
+        drawn = msgspec.structs.replace(drawn, faults=(*drawn.faults, "skew"))
     if store:
         drawn = msgspec.structs.replace(drawn, store=store)
     return msgspec.structs.replace(drawn, minutes=minutes) if minutes else drawn
@@ -154,7 +161,8 @@ class _Simulation:
         faults.unavailable = 0.02 if "unavailable" in on else 0.0
         faults.unknown = 0.03 if "unknown" in on else 0.0
         for slot in range(self.options.nodes):
-            self.cluster.skews[slot] = self.chance.randrange(-20_000, 20_000)
+            most_us = MOST_SKEW_US if "skew" in on else SKEW_US
+            self.cluster.skews[slot] = self.chance.randrange(-most_us, most_us)
             self.cluster.boot(slot)
         await self._trouble(on)
         await self._heal()
@@ -181,6 +189,7 @@ class _Simulation:
                 ("stop", self._stop),
                 ("drain", self._drain),
                 ("broker", self._broker),
+                ("partition", self._partition),
                 ("ops", self.operator.act),
                 ("ops", self.operator.act),
                 ("ops", self.operator.act),
@@ -232,6 +241,15 @@ class _Simulation:
         await asyncio.sleep(self.chance.choice([0.5, 5, 30]))
         broker.lost = False
 
+    async def _partition(self) -> None:
+        """Cut one node off from the store, while the others go on."""
+        life = self._any()
+        if life is None or life.store.way != "open":
+            return
+        self.cluster.cut(life, self.chance.choice(("silent", "deaf", "mute")))
+        await asyncio.sleep(self.chance.choice([1, 5, 9, 30]))
+        self.cluster.cut(life, "open")
+
     async def _jump(self) -> None:
         step = self.chance.choice([-120.0, -10.0, -0.7, 0.7, 10.0, 120.0]) * self.chance.random()
         self.clock.leap(round(step * US))
@@ -262,6 +280,7 @@ class _Simulation:
         self.cluster.broker.lost = False
         for life in list(self.cluster.lives.values()):
             life.armed = None
+            self.cluster.cut(life, "open")
             self.cluster.resume(life)
         for slot in range(self.options.nodes):
             if slot not in self.cluster.lives:

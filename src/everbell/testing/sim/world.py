@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,6 +27,11 @@ READS = frozenset(
     }
 )  # fmt: skip
 LOAD_RSS = 64 << 20
+PATIENCE_S = 3.0
+"""How long a process waits for an answer: half a lease, as on PostgreSQL."""
+Way = Literal["open", "silent", "deaf", "mute"]
+"""One process's way to the store. ``deaf``: what is asked for is done, and the answer is lost.
+``mute``: nothing is heard there. ``silent``: both."""
 CHECK = CommandAction(argv=("check",))
 """The action that is a check; all others are work."""
 
@@ -164,6 +169,7 @@ class FaultyStore:
         self._faults = faults
         self._point = point
         self._own_writes = 0
+        self.way: Way = "open"
 
     @property
     def sees_deaths(self) -> bool:
@@ -188,6 +194,7 @@ class FaultyStore:
         """Count the writes of others."""
         await self._delay()
         self._refuse()
+        await self._swallow("change_counter", "open")
         return self._shared.writes - self._own_writes
 
     async def close(self) -> None:
@@ -196,6 +203,7 @@ class FaultyStore:
     async def _call(self, verb: str, real: Any, *args: Any, **kwargs: Any) -> Any:
         await self._delay()
         self._refuse()
+        await self._swallow(verb, "deaf")
         await self._reach(f"before:{verb}")
         self._shared.note_change(verb, args)
         answer = await real(*args, **kwargs)
@@ -204,10 +212,21 @@ class FaultyStore:
             self._own_writes += verb not in WITHDRAW
         await self._reach(f"after:{verb}")
         await self._delay()
+        await self._swallow(verb, "mute")
         if verb not in READS and self._chance.random() < self._faults.unknown:
             message = "simulated: the answer was lost"
             raise StoreUnknownOutcome(message)
         return answer
+
+    async def _swallow(self, verb: str, passing: Way) -> None:
+        """Wait in vain if the way is cut here; ``passing`` is the cut that lets this pass."""
+        if self.way in {"open", passing}:
+            return
+        await asyncio.sleep(PATIENCE_S)
+        message = "simulated: nobody answers"
+        if verb in READS or verb == "change_counter":
+            raise StoreUnavailable(message)
+        raise StoreUnknownOutcome(message)
 
     async def _delay(self) -> None:
         if self._faults.latency_s:
