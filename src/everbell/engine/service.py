@@ -12,6 +12,8 @@ from everbell.ports.clock import Clock
 log = logging.getLogger(__name__)
 
 RETRY_MAX_S = 1.0
+TOLD = 8
+"""Failures in a row that are logged; of those that follow, each 30th."""
 
 
 class Wakeup:
@@ -83,14 +85,17 @@ class Service:
         raise NotImplementedError
 
     async def _run(self) -> None:
-        pause = 0.05
+        pause, failures = 0.05, 0
         while True:
             try:
                 delay = await self.step()
-                pause, self.healthy = 0.05, True
+                pause, failures, self.healthy = 0.05, 0, True
             except (StoreUnavailable, StoreConflict, StoreUnknownOutcome) as error:
                 self.healthy = False
-                log.warning("%s: store is away, next try in %.2f s: %s", self.name, pause, error)
+                failures += 1
+                if failures <= TOLD or failures % 30 == 0:
+                    text = "%s: store is away, next try in %.2f s: %s"
+                    log.warning(text, self.name, pause, error)
                 delay, pause = pause, min(pause * 2, self.retry_max_s)
             except Exception as error:  # service loop: every failure stops the node
                 self.healthy = False
