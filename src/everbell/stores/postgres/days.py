@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
+from typing import Any
 
 import asyncpg
 
 from everbell.domain.errors import StoreUnavailable
 from everbell.stores.postgres import rows
-from everbell.stores.postgres.session import NotPlain, Session, Sql
+from everbell.stores.postgres.session import NotPlain, Session
 
 DAY_US = 86_400_000_000
 AHEAD = 7
@@ -63,7 +65,7 @@ class Days:
             if day not in self._known and await self._call("SELECT make_day_2($1)", day):
                 self._known.add(day)
 
-    async def _call(self, query: str, value: int) -> object:
+    async def _call(self, query: str, value: int) -> Any:
         """Return the row, or None if others held their locks for too long again and again."""
         for _ in range(TRIES):
             try:
@@ -80,22 +82,17 @@ class Days:
         gone = 0
         while True:
             row = await self._call("SELECT dropped, gone FROM drop_day_2($1)", before_us)
-            if row is None or row[0] is None:  # type: ignore[index]
+            if row is None or row[0] is None:
                 return gone
-            gone += row[1]  # type: ignore[index]
+            gone += row[1]
 
     async def sweep(self) -> None:
         """Move ended runs that still stand in ``runs``, a part of them at a time."""
         for _ in range(SWEEPS):
             found = await self._session.read(lambda sql: sql.rows(_FOUND, *self._swept))
             await self.need(row[0] for row in found)
-            if found:
-                columns = rows.columns((tuple(row) for row in found), 3)
-
-                async def move(sql: Sql, columns: list[object] = columns) -> int:  # type: ignore[assignment]
-                    return await sql.change(_MOVE, *columns)
-
-                await self._session.write(move)
+            with contextlib.suppress(NotPlain):  # others are at them; the next round sees
+                await self._session.all(_MOVE, *rows.columns(map(tuple, found), 3))
             if len(found) < SWEEP:
                 self._swept = rows.LOWEST
                 return
