@@ -20,7 +20,7 @@ Make = Callable[..., NodeProcess]
 # Sends itself a signal inside one step of the start, where nothing else could meet it reliably.
 STRIKE = textwrap.dedent("""
     import os, signal, sys
-    from everbell import bootstrap
+    from everbell.bootstrap import storage
     from everbell.api import serving
     from everbell.engine.node import NodeEngine
 
@@ -40,7 +40,7 @@ STRIKE = textwrap.dedent("""
 @pytest.mark.parametrize(
     "strike",
     [
-        "strike(bootstrap, 'open_store')",
+        "strike(storage, 'open_store')",
         "strike(NodeEngine, 'start')",
         "strike(serving.Server, 'startup')",
     ],
