@@ -393,6 +393,19 @@ async def test_a_standby_is_refused(postgres_server: PostgresServer) -> None:
         await PostgresStore.open(postgres_server.url(name))
 
 
+async def test_a_primary_that_became_a_standby_is_left(store: PostgresStore) -> None:
+    job = await add_job(store)
+    for verb in (lambda: store.decide("n1", [decision(job)], NOW), lambda: store.meta("a", "b")):
+        con = await store._pool.take()
+        await con.execute("SET default_transaction_read_only = on")
+        store._pool.give(con)
+        with pytest.raises(StoreUnavailable, match="standby") as caught:
+            await verb()
+        assert not isinstance(caught.value, StoreUnknownOutcome)
+        assert con.is_closed()
+    assert (await claimed(store, job)).state == "claimed"
+
+
 async def test_texts_that_cannot_be_stored_are_refused_or_replaced(store: Store) -> None:
     job = await add_job(store)
     run = await claimed(store, job)

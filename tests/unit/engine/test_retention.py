@@ -38,3 +38,17 @@ async def test_audit_entries_are_kept_as_long_as_said():
     clock.us += 2 * DAY_US
     await retention.step()
     assert await store.list_audit(None, 10) == []
+
+
+async def test_runs_are_forgotten_by_whole_days():
+    store, clock, asked = MemoryStore(), Clock(), []
+
+    async def purge(before_us, limit):
+        asked.append(before_us)
+        return limit + 1 if len(asked) == 1 else 0
+
+    store.purge = purge
+    retention = Retention(clock, lambda *_: None, store, 30.0)
+    assert await retention.step() < 1, "there is more, a day at once may be more than was asked for"
+    assert await retention.step() > 1
+    assert asked == [NOW - NOW % DAY_US - 30 * DAY_US] * 2

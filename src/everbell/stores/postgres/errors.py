@@ -44,6 +44,10 @@ _STATES: dict[str, tuple[str, str]] = {
     ),
     "53": ("the server is out of a resource", "see the server's log: disk, memory, connections"),
     "53100": ("the server's disk is full", "free space on it; nothing acknowledged is lost"),
+    "53200": (
+        "the server is out of memory, or of locks",
+        "raise its max_locks_per_transaction (kept days take some), or lower engine.history_days",
+    ),
     "53300": (
         "the server has no connection left",
         "raise max_connections, or lower database.connections",
@@ -62,6 +66,8 @@ _LOST = (
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.InternalClientError,
 )
+READ_ONLY = "25006"
+"""The primary became a standby under our connections: nothing was done, and they are of no use."""
 RESTORE = "restore the newest backup of the database, or name an empty one"
 
 
@@ -75,7 +81,7 @@ def is_lost(error: BaseException, *, closed: bool) -> bool:
     """Return whether the connection is gone, so that nobody can tell what the server did."""
     if isinstance(error, asyncpg.PostgresError):
         state = error.sqlstate or ""
-        return state.startswith("08") or state in {"57P01", "57P02"}
+        return state.startswith("08") or state in {"57P01", "57P02", READ_ONLY}
     return isinstance(error, _LOST) or (closed and isinstance(error, asyncpg.InterfaceError))
 
 
@@ -84,7 +90,7 @@ def translate(error: BaseException, where: str, *, unknown: bool) -> StoreError 
 
     ``unknown``: the connection was lost where the work may have been kept.
     """
-    if unknown:
+    if unknown and getattr(error, "sqlstate", "") != READ_ONLY:
         message = f"the connection to {where} was lost while it was writing ({_short(error)})"
         return StoreUnknownOutcome(message, hint="read again before trying again")
     if isinstance(error, asyncpg.DataError | UnicodeEncodeError | OverflowError):
@@ -102,7 +108,7 @@ def translate(error: BaseException, where: str, *, unknown: bool) -> StoreError 
         message = f"{where} does not have the shape that this version expects ({_short(error)})"
         return StoreCorrupt(message, hint="was it changed by hand? " + RESTORE)
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
-        message, hint = _STATES["25006"]
+        message, hint = _STATES[READ_ONLY]
         return StoreUnavailable(f"{message}: {where}", hint=hint)
     message = f"the database can't be reached: {where} ({_short(error)})"
     return StoreUnavailable(message, hint="check that it runs, and the host in database.url")
