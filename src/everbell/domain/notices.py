@@ -25,6 +25,9 @@ def notices(node: Node, others: Iterable[Node], now_us: int) -> dict[str, str]:
         if node.tzdata and other.tzdata and other.tzdata != node.tzdata:
             text = f"time zone rules are {node.tzdata} here and {other.tzdata} on {other.name}"
             said.setdefault("tzdata", f"{text}: install the same tzdata on both")
+        if 0 < node.schema < other.schema:
+            text = f"this node is made for schema {node.schema}, node {other.name} for"
+            said.setdefault("schema", f"{text} {other.schema}: upgrade this one")
         if other.name == node.name and _together(node, other):
             text = f"another living process ({other.host}, pid {other.pid}) has the name"
             said.setdefault("name", f"{text} {node.name!r} too: give each its own node.name")

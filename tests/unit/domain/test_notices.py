@@ -9,8 +9,8 @@ from everbell.domain.job import US
 from everbell.domain.notices import notices
 from everbell.testing.contracts.making import NOW, node
 
-ME = replace(node("me"), name="one", tzdata="2026a")
-OTHER = replace(node("other"), name="two", tzdata="2026a")
+ME = replace(node("me"), name="one", tzdata="2026a", schema=7)
+OTHER = replace(node("other"), name="two", tzdata="2026a", schema=7)
 
 
 def test_nodes_that_agree_have_nothing_to_say() -> None:
@@ -21,6 +21,11 @@ def test_nodes_that_agree_have_nothing_to_say() -> None:
     ("changes", "subject", "text"),
     [
         ({"version": "2"}, "version", "this node runs 1.0, node two runs 2: finish the upgrade"),
+        (
+            {"schema": 8},
+            "schema",
+            "this node is made for schema 7, node two for 8: upgrade this one",
+        ),
         (
             {"tzdata": "2024b"},
             "tzdata",
