@@ -64,6 +64,18 @@ async def test_a_heartbeat_notices_in_half_a_lease_and_ends_every_call_that_wait
             await asyncio.sleep(0.05)
 
 
+async def test_who_connects_into_the_silence_is_told_by_the_next_heartbeat(way):
+    store, proxy = way
+    assert (await store.heartbeat(BEAT)).accepted
+    proxy.mode = "silent"
+    await refused_in(store.heartbeat(BEAT))
+    await asyncio.sleep(0.1)
+    waiting = asyncio.ensure_future(refused_in(store.meta("key", "value")))
+    await asyncio.sleep(0.01)
+    await refused_in(store.heartbeat(BEAT))
+    assert await waiting < LEASE_S
+
+
 async def test_what_is_answered_at_once_is_given_up_before_long_although_heartbeats_pass(
     postgres_server,
 ):

@@ -93,6 +93,7 @@ class Pool:
         self._free = asyncio.Semaphore(size)
         self._idle: list[Any] = []
         self._busy: set[Any] = set()
+        self._coming: set[asyncio.Future[Any]] = set()
         self._closed = False
         self._pause_s = 0.0
         self._not_before = 0.0
@@ -139,6 +140,8 @@ class Pool:
         for con in (*self._busy, *self._idle):
             con.terminate()
         self._idle.clear()
+        for one in self._coming:
+            one.cancel()
         self._refused(TimeoutError("it does not answer"))
         if self._main is not None:
             self._main.drop()
@@ -172,12 +175,29 @@ class Pool:
         if self._refusal is not None and loop.time() < self._not_before:
             raise translate(self._refusal, where, unknown=False) from self._refusal
         try:
-            con = await connect(self.target, self._trust)
+            con = await self._coming_one()
         except FAILURES as error:
             self._refused(error)
             raise translate(error, where, unknown=False) from error
         self._pause_s, self._refusal = 0.0, None
         return con
+
+    async def _coming_one(self) -> Any:
+        """Return a new connection. Raises what the driver raises; TimeoutError if dropped."""
+        coming = asyncio.ensure_future(self.extra())
+        self._coming.add(coming)
+        try:
+            return await coming
+        except asyncio.CancelledError:
+            if coming.done() and not coming.cancelled() and coming.exception() is None:
+                coming.result().terminate()
+            me = asyncio.current_task()
+            if me is None or me.cancelling():
+                raise
+            message = "it does not answer"
+            raise TimeoutError(message) from None
+        finally:
+            self._coming.discard(coming)
 
     async def close(self) -> None:
         """Close what is idle; what is in use is closed when it is given back."""
