@@ -76,6 +76,7 @@ class Firing(Service):
         self.takes = True
         self.handed_on: Callable[[list[RunKey]], None] = lambda _: None
         self.sweep_us: Callable[[], int] = lambda: 0
+        self.took: Callable[[], None] = lambda: None
         self._called = False
         self.tally: Callable[[list[Decision]], None] = lambda _: None
         self._reconcile = False
@@ -146,6 +147,8 @@ class Firing(Service):
         if node_id != self.node_id:
             log.warning("dropped %d claims: the node was declared dead meanwhile", len(runs))
             return False
+        if runs:
+            self.took()
         self.timers.add(runs)
         if self.observer is not None:
             self.observer.claimed(runs)

@@ -48,6 +48,8 @@ class Thresholds(Record, frozen=True):
 
 SMOOTH = 0.2
 """Part of the newest reading in the machine's CPU as other nodes see it."""
+DOZE_S = 0.5
+"""Between looks of a watcher on a node that has nothing to do."""
 FRESH_S = 1.0
 """Nothing starts on a node that has not looked at changes for so long: it may have slept."""
 
@@ -254,7 +256,8 @@ class Heartbeat(Service):
 class Watcher(Service):
     """Notices within ``period_s`` that another process wrote to the store.
 
-    ``looked`` is told of each look, once all that it found was acted on.
+    ``looked`` is told of each look, once all that it found was acted on. While ``idle`` (nothing
+    here can be withdrawn, and others ring when they write) it looks less often.
     """
 
     name = "watcher"
@@ -273,6 +276,8 @@ class Watcher(Service):
         self._suspected = False
         self.changed: Callable[[], Awaitable[object]] = _nothing
         self.looked: Callable[[Moment], None] = lambda _: None
+        self.idle: Callable[[], bool] = lambda: False
+        self._dozes = False
         self._looked_at = -math.inf
 
     def fresh(self) -> bool:
@@ -283,6 +288,12 @@ class Watcher(Service):
         """Look again, although nobody else may have written."""
         self._suspected = True
         self.wake()
+
+    def attend(self) -> None:
+        """Take note that there is something here that may be withdrawn."""
+        if self._dozes:
+            self._dozes = False
+            self.wake()
 
     async def step(self) -> float:
         """Compare once."""
@@ -298,4 +309,5 @@ class Watcher(Service):
         self._seen = counter
         self._looked_at = begun.monotonic_us / US
         self.looked(begun)
-        return self._period_s
+        self._dozes = self.idle()
+        return DOZE_S if self._dozes else self._period_s

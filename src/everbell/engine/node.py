@@ -186,6 +186,9 @@ class NodeEngine:
         self.firing.handed_on = self.messenger.hand_on
         self.messenger.member = self._member
         self.heartbeat.trouble = self._trouble
+        self.firing.took = self.watcher.attend
+        if self.world.lines.wakeups:
+            self.watcher.idle = self._is_idle
         for wakeups in self.world.lines.wakeups:
             wakeups.listen(self._heard)
         if self.intake is not None:
@@ -357,6 +360,9 @@ class NodeEngine:
         self.withdrawals.forget_all()
         self._new_id()
         self.firing.wake()
+
+    def _is_idle(self) -> bool:
+        return not (self.firing.timers or self.execution or self.execution.live)
 
     def _heard(self) -> None:
         """Look what another node has changed."""

@@ -279,6 +279,33 @@ def test_the_watcher_looks_again_until_what_changed_was_acted_on():
     virtually(story())
 
 
+def test_a_watcher_dozes_while_nothing_can_be_withdrawn_and_attends_at_once():
+    class Counting:
+        looks = 0
+
+        async def change_counter(self):
+            self.looks += 1
+            return 0
+
+    async def story():
+        store, busy = Counting(), []
+        one = Watcher(SimClock(BASE_US), lambda *_: None, store)
+        one.idle = lambda: not busy
+        one.start()
+        await passes(5)
+        assert 10 <= store.looks <= 11
+        busy.append(True)
+        one.attend()
+        await passes(0.05)
+        assert 11 <= store.looks <= 12
+        await passes(1)
+        assert store.looks >= 20
+        assert one.fresh()
+        await one.stop()
+
+    virtually(story())
+
+
 def test_a_flagged_run_stays_until_it_is_due_and_carries_the_flag():
     async def story():
         started = []
