@@ -1,6 +1,5 @@
 """A whole installation on SQLite moved into a real PostgreSQL: the same through both stores."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,7 +8,6 @@ import sys
 import apsw
 import asyncpg
 import pytest
-from msgspec.structs import replace
 
 from everbell.domain.audit import AuditEntry
 from everbell.domain.errors import (
@@ -20,84 +18,20 @@ from everbell.domain.errors import (
     StoreUnavailable,
 )
 from everbell.domain.moving import shapes
-from everbell.domain.records import Limit
-from everbell.ports.store import JobFilter, OutputChunk, Page, RunFilter, Verdict
-from everbell.services.moving import move
+from everbell.ports.store import JobFilter, Page, RunFilter
 from everbell.stores.postgres import PostgresStore
 from everbell.stores.postgres.receiving import PostgresReceiver
 from everbell.stores.sqlite import SqliteStore, giving
 from everbell.stores.sqlite.backup import back_up
 from everbell.stores.sqlite.checkup import check_up
 from everbell.stores.sqlite.giving import SqliteGiver, look
-from everbell.telemetry.clock import SystemClock
 from everbell.testing.contracts import making
 from everbell.testing.contracts.making import NOW, SEC
+from everbell.testing.moving import fill, moved, run_cli, usable
 
 pytestmark = pytest.mark.timeout(120)
 DAY = 86_400 * SEC
 PAGE = Page(limit=1000)
-
-
-def nothing(name, rows, total):
-    """Nobody watches."""
-
-
-async def fill(path):
-    """Make a bit of everything, as nodes and people would."""
-    store = await SqliteStore.open(path)
-    await store.meta("secret_check", "abc")
-    jobs = await making.add_jobs(
-        store,
-        making.new_job("plain"),
-        making.new_job("held", cursor=NOW - 5 * DAY),
-        making.new_job("limited ü", limits=("db",), overlap="allow"),
-        making.new_job("off"),
-    )
-    plain, held, limited, off = jobs
-    other = await store.add_project(making.project("other"))
-    await store.add_jobs([making.new_job("plain", other.id)], NOW)
-    await store.add_credential(making.credential())
-    archived = await store.add_credential(making.credential("old", project_id=other.id))
-    await store.change_credential(replace(archived, archived=True, expires_us=NOW, old_hash="x"))
-    await store.set_limit(Limit(project_id=1, name="db", most=2))
-    entry = AuditEntry(at_us=NOW, who="me", what="change", kind="job", address="127.0.0.1")
-    await store.audited(entry).change_job(replace(off, enabled=False), off.version, NOW)
-    await store.remember("scope", "key", b"\x00answer", NOW)
-    await store.heartbeat(making.node("n1"))
-    await store.heartbeat(making.node("n2", lease=NOW + 3600 * SEC, cpu_percent=1e-7))
-    await store.leave("n1", NOW + 5)
-    await store.drain("n2", "works on the disk", NOW)
-    await ledger(store, plain, held, limited)
-    await store.add_hold(making.hold("job", held.id))
-    await store.close()
-
-
-async def ledger(store, plain, held, limited):
-    """Runs in every state, on several days."""
-    run = await making.claimed(store, plain)
-    await store.append_output(
-        [OutputChunk(key=run.key, attempt=1, offset=0, stream="out", at_us=NOW, data=b"a\x00\xff")]
-    )
-    await store.finish([making.end(run, output_bytes=3, truncated=True)], NOW)
-    for state in ("failed", "timed_out", "cancelled"):
-        run = await making.claimed(store, plain)
-        await store.finish([making.end(run, state=state, code=None, error="bad \0 Ä")], NOW)
-    run = await making.claimed(store, plain)
-    await store.finish([making.end(run, state="failed", next_due_us=NOW + SEC)], NOW)
-    marks = (
-        making.mark(NOW - 5 * DAY, "missed"),
-        making.mark(NOW - 4 * DAY, "skipped"),
-        replace(making.mark(NOW - 3 * DAY, "missed"), until_us=NOW - 2 * DAY, count=24),
-        making.mark(NOW - DAY, "queued", "overlap"),
-    )
-    await store.decide("n2", [making.decision(held, next_us=NOW + DAY, marks=marks)], NOW)
-    first = making.decision(limited, claims=(making.claim(NOW), making.claim(NOW + SEC)))
-    [answer] = await store.decide("n2", [first], NOW)
-    await store.mark_running([(answer.runs[0], NOW + 1)], NOW)
-    await store.recover([Verdict(run=answer.runs[1], state="lost", reason="node gone")], NOW)
-    await store.enqueue(making.new_run(plain, "m1"), NOW)
-    await store.enqueue(making.new_run(limited, "then1", trigger="chain", due=NOW + DAY), NOW)
-    await store.request_cancel(answer.runs[0].key, NOW)
 
 
 async def told(store):
@@ -141,18 +75,6 @@ async def source(tmp_path):
 @pytest.fixture
 def url(postgres_server):
     return postgres_server.url(postgres_server.new_database())
-
-
-async def moved(path, url, new_id="one", tell=nothing, kind=PostgresReceiver):
-    receiver = await kind.open(url)
-    try:
-        giver = SqliteGiver.open(path)
-        try:
-            return await move(giver, receiver, SystemClock(), new_id, tell)
-        finally:
-            giver.close()
-    finally:
-        await receiver.close()
 
 
 async def test_nothing_of_either_catalog_is_forgotten(source, url):
@@ -348,12 +270,6 @@ async def test_a_backup_from_before_is_the_way_back(source, url):
     assert run_cli(home, "job", "list").returncode == 0
 
 
-async def usable(path):
-    store = await SqliteStore.open(path)
-    assert await store.list_jobs(JobFilter(), PAGE)
-    await store.close()
-
-
 async def test_a_source_in_use_is_refused(source, url):
     script = (
         "import asyncio, sys\n"
@@ -418,88 +334,6 @@ async def test_bad_addresses(source, postgres_server, tmp_path):
     await usable(source)
 
 
-# A real process that kills itself, as the machine might, right before or after a step.
-KILLED = """
-import asyncio, os, signal, sys
-from pathlib import Path
-from everbell.services.moving import move
-from everbell.stores.postgres.receiving import PostgresReceiver
-from everbell.stores.sqlite.giving import SqliteGiver
-from everbell.telemetry.clock import SystemClock
-
-path, url, step, when = sys.argv[1:]
-
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def wrap(kind):
-    real = getattr(kind, step)
-    if asyncio.iscoroutinefunction(real):
-        async def other(self, *args):
-            when == "before" and die()
-            await real(self, *args)
-            die()
-    else:
-        def other(self, *args):
-            when == "before" and die()
-            real(self, *args)
-            die()
-    setattr(kind, step, other)
-
-tell = lambda name, rows, total: die() if step == "tell" and name == when else None
-if step != "tell":
-    wrap(SqliteGiver if step in ("leave",) else PostgresReceiver)
-
-async def main():
-    receiver = await PostgresReceiver.open(url)
-    await move(SqliteGiver.open(Path(path)), receiver, SystemClock(), "killed", tell)
-
-asyncio.run(main())
-"""
-
-
-@pytest.mark.parametrize(
-    ("step", "when", "complete"),
-    [
-        ("begin", "after", False),
-        ("tell", "jobs", False),
-        ("tell", "ended_runs", False),
-        ("commit", "before", False),
-        ("commit", "after", False),
-        ("leave", "before", False),
-        ("leave", "after", True),
-        ("done", "before", True),
-        ("done", "after", True),
-    ],
-)
-async def test_killed_anywhere_the_next_call_goes_on(source, url, step, when, complete):
-    command = [sys.executable, "-c", KILLED, str(source), url, step, when]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    if complete:
-        with pytest.raises(ConfigError, match="was moved to"):
-            await SqliteStore.open(source)
-    else:
-        # It is as if nothing had been; also a node may run again and change it meanwhile.
-        store = await SqliteStore.open(source)
-        await store.add_jobs([making.new_job("meanwhile")], NOW)
-        await store.close()
-    if step == "commit" and when == "after":
-        with pytest.raises(ConfigError, match="holds an unfinished move"):
-            await PostgresStore.open(url)
-        with pytest.raises(ConflictError, match="unfinished move"):
-            other = source.with_name("other.db")
-            await fill(other)
-            await moved(other, url, "other")
-    result = await moved(source, url, "again")
-    assert result.already == complete
-    store = await PostgresStore.open(url)
-    jobs, _ = await store.list_jobs(JobFilter(), PAGE)
-    assert ("meanwhile" in {job.name for job in jobs}) is not complete
-    assert len(await store.list_runs(RunFilter(), 1000)) > 8
-    await store.close()
-
-
 async def test_an_older_schema_is_brought_up_to_date_first(source, url, tmp_path):
     from everbell.stores.sqlite import connection
 
@@ -510,52 +344,3 @@ async def test_an_older_schema_is_brought_up_to_date_first(source, url, tmp_path
     found = look(old, NOW)
     assert found.schema == 1
     await moved(old, url)
-
-
-def run_cli(directory, *words):
-    return subprocess.run(
-        [sys.executable, "-m", "everbell", *words], cwd=directory, capture_output=True, text=True
-    )
-
-
-async def test_the_command_plans_moves_and_says_what_next(source, url):
-    home = source.parent
-    planned = run_cli(home, "migrate", "--to", url, "--plan", "--json")
-    assert planned.returncode == 0, planned.stderr
-    data = json.loads(planned.stdout)["data"]
-    assert (data["state"], data["obstacle"]) == ("planned", None)
-    assert data["jobs"] == 5
-    con = await asyncpg.connect(url)
-    assert await con.fetchval("SELECT to_regnamespace('everbell')") is None, "a plan makes nothing"
-    await con.close()
-    done = run_cli(home, "migrate", "--from", "sqlite:///everbell.db", "--to", url, "--json")
-    assert done.returncode == 0, done.stderr
-    data = json.loads(done.stdout)["data"]
-    assert data["state"] == "done"
-    assert sum(table["rows"] for table in data["tables"]) == data["rows"]
-    assert 'database.url = "postgresql://' in done.stderr
-    again = run_cli(home, "migrate", "--to", url, "--json")
-    assert json.loads(again.stdout)["data"]["state"] == "already done"
-    planned = run_cli(home, "migrate", "--to", url, "--plan", "--json")
-    assert json.loads(planned.stdout)["data"]["state"] == "already moved"
-
-
-@pytest.mark.parametrize(
-    ("words", "said", "code"),
-    [
-        (("--to", "mysql://h/d"), "is no PostgreSQL", 2),
-        (("--from", "postgresql://u:pw-word@h/d", "--to", "sqlite:///x.db"), "is no SQLite", 2),
-        (("--from", "sqlite:///nothing.db", "--to", "postgresql://h/d"), "no database", 5),
-        ((), "--to is missing", 2),
-        (("--from", "sqlite://", "--to", "postgresql://h/d"), "is no SQLite file", 2),
-        (("--to", "postgresql://u:pw-word@127.0.0.1:1/d"), "can't be reached", 7),
-        (("--server", "http://h", "--to", "postgresql://h/d"), "--server has no meaning", 2),
-    ],
-)
-async def test_bad_words_are_refused_with_what_to_do(source, words, said, code):
-    done = run_cli(source.parent, "migrate", *words)
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert "hint: " in done.stderr
-    assert "pw-word" not in done.stderr
-    await usable(source)
