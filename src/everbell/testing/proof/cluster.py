@@ -339,10 +339,16 @@ def felt(seen: Sequence[Seen], windows: Sequence[Window], late_s: float = 0.25) 
             and one.at_us - one.key.slot_us > late_s * US
         ]  # fmt: skip
         last = max((at for at, _ in late), default=window.begun_us)
+        again = [
+            (one.at_us - window.begun_us) / US
+            for one in seen
+            if one.kind == "start" and one.attempt > 1 and window.begun_us <= one.at_us < after
+        ]
+        taken = f"; {len(again)} taken over, the last {max(again):.2f} s after" if again else ""
         found.append(
             f"{window.kind}, {(window.ended_us - window.begun_us) / US:.1f} s long:"
             f" {len(late)} late starts, by at most {max((by for _, by in late), default=0):.2f} s,"
             f" the last {(last - window.begun_us) / US:.2f} s after it began"
-            f" ({(last - window.ended_us) / US:+.2f} s after its end)"
+            f" ({(last - window.ended_us) / US:+.2f} s after its end){taken}"
         )
     return found
