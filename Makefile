@@ -55,7 +55,7 @@ bench: setup ## measure all beside peers and ceilings (ARGS=--quick: a minute)
 	$(BIN)/python -m pip install --quiet -r requirements/bench.lock
 	$(BIN)/python bench/run.py $(ARGS)
 
-bench-cluster: test-setup ## many nodes on PostgreSQL, beside peers (ARGS=--quick: two minutes)
+bench-cluster: test-setup ## many nodes on PostgreSQL, beside peers (ARGS=--quick: three minutes)
 	@test -x $(VENV)/peers/bin/python || $(BIN)/python -m venv $(VENV)/peers
 	$(VENV)/peers/bin/python -m pip install --quiet -r requirements/bench-cluster.lock
 	$(BIN)/python bench/cluster.py $(ARGS)

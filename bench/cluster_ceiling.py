@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ SESSION = {
 }
 """What the store sets too: each statement has an index that it is meant to use."""
 Tape = list[tuple[str, tuple[Any, ...]]]
+Tapes = list[tuple[Tape, Tape]]
 
 
 class Recorded(asyncpg.Connection):  # type: ignore[misc]
@@ -55,8 +57,8 @@ def _ended(run: Run, now: int) -> Finish:
     )
 
 
-async def through_the_store(url: str, count: int, instant: int) -> tuple[Tape, Tape]:
-    """Return the statements of claims, and those of ends, a batch after the other."""
+async def through_the_store(url: str, sizes: Sequence[int], instant: int) -> Tapes:
+    """Return the statements of claims, and those of ends, of each batch."""
     connect = asyncpg.connect
 
     async def recorded(*given: Any, **named: Any) -> Any:
@@ -65,10 +67,11 @@ async def through_the_store(url: str, count: int, instant: int) -> tuple[Tape, T
     asyncpg.connect = recorded
     try:
         store = await PostgresStore.open(url)
-        claims, ends = [], []
-        for _ in range(0, count, BATCH):
-            Recorded.tape = claims
-            due = await store.due(instant, BATCH)
+        tapes: Tapes = []
+        for size in sizes:
+            tapes.append(([], []))
+            Recorded.tape = tapes[-1][0]
+            due = await store.due(instant, size)
             decisions = [
                 Decision(
                     job_id=job.id,
@@ -83,37 +86,37 @@ async def through_the_store(url: str, count: int, instant: int) -> tuple[Tape, T
                 for job in due
             ]
             won = await store.decide("node", decisions, instant)
-            Recorded.tape = ends
+            Recorded.tape = tapes[-1][1]
             finishes = [_ended(run, instant) for each in won for run in each.runs]
-            assert len(finishes) == BATCH
+            assert len(finishes) == size
             await store.finish(finishes, instant)
         Recorded.tape = None
         await store.close()
     finally:
         asyncpg.connect = connect
-    return claims, ends
+    return tapes
 
 
 async def _connection(url: str) -> Any:
     return await asyncpg.connect(url, server_settings=SESSION)
 
 
-async def statements(url: str, claims: Tape, ends: Tape) -> float:
+async def statements(url: str, tapes: Tapes) -> float:
     """Return the seconds that the driver takes for the same statements."""
     first, second = await _connection(url), await _connection(url)
-    turn = len(claims) // len(ends)
     free = asyncio.Semaphore(0)
 
     async def claim() -> None:
-        for number, (query, values) in enumerate(claims, 1):
-            await first.fetch(query, *values)
-            if number % turn == 0:
-                free.release()
+        for claims, _ in tapes:
+            for query, values in claims:
+                await first.fetch(query, *values)
+            free.release()
 
     async def end() -> None:
-        for query, values in ends:
+        for _, ends in tapes:
             await free.acquire()
-            await second.fetch(query, *values)
+            for query, values in ends:
+                await second.fetch(query, *values)
 
     begun = time.perf_counter()
     await asyncio.gather(claim(), end())
@@ -145,7 +148,8 @@ _END = (
 async def written_rows(url: str, count: int, instant: int) -> float:
     """Return the seconds that the driver takes to write the same rows, on one connection."""
     con = await _connection(url)
-    ids = [row[0] for row in await con.fetch("SELECT id FROM jobs ORDER BY id")]
+    found = await con.fetch("SELECT id FROM jobs WHERE next_slot_us IS NOT NULL ORDER BY id")
+    ids = [row[0] for row in found]
     begun = time.perf_counter()
     for first in range(0, count, BATCH):
         jobs = ids[first : first + BATCH]
@@ -173,15 +177,12 @@ def _written(query: str, values: tuple[Any, ...]) -> str:
     return re.sub(r"\$(\d+)", lambda found: _literal(values[int(found[1]) - 1]), query) + ";\n"
 
 
-def pgbench(url: str, script: Path, tapes: tuple[Tape, Tape]) -> float:
+def pgbench(url: str, script: Path, tapes: Tapes) -> float:
     """Return the seconds that pgbench takes for the same statements, on one connection."""
-    claims, ends = tapes
-    turn = len(claims) // len(ends)
     with script.open("w") as out:
-        for number, (query, values) in enumerate(ends):
-            for claim in claims[number * turn : (number + 1) * turn]:
-                out.write(_written(*claim))
-            out.write(_written(query, values))
+        for claims, ends in tapes:
+            for query, values in (*claims, *ends):
+                out.write(_written(query, values))
     words = [str(programs() / "pgbench"), "-n", "-t", "1", "-c", "1", "-f", str(script), url]
     options = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
     env = {**os.environ, "PGOPTIONS": options}
@@ -194,10 +195,14 @@ def pgbench(url: str, script: Path, tapes: tuple[Tape, Tape]) -> float:
 
 
 async def _prepared(server: PostgresServer, count: int, instant: int) -> tuple[str, list[str]]:
-    """Return a database with due jobs, and three copies."""
+    """Return a database with due jobs, and three copies.
+
+    A first run makes what the store makes of a day.
+    """
     name = server.new_database()
-    jobs = [at(f"job-{number}", instant, function("noop")) for number in range(count)]
+    jobs = [at(f"job-{number}", instant, function("noop")) for number in range(count + 1)]
     await fill(server.url(name), jobs, instant)
+    await through_the_store(server.url(name), [1], instant)
     await settled(server.url(name))
     copies = [f"{name}_copy{number}" for number in range(3)]
     for copy in copies:
@@ -211,9 +216,9 @@ def ceilings(server: PostgresServer, count: int) -> dict[str, Any]:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         url, copies = runner.run(_prepared(server, count, instant))
         begun = time.perf_counter()
-        tapes = runner.run(through_the_store(url, count, instant))
+        tapes = runner.run(through_the_store(url, [BATCH] * (count // BATCH), instant))
         through = time.perf_counter() - begun
-        alone = runner.run(statements(copies[0], *tapes))
+        alone = runner.run(statements(copies[0], tapes))
         bare = runner.run(written_rows(copies[1], count, instant))
     by_pgbench = pgbench(copies[2], server.directory / "script.sql", tapes)
     return {

@@ -135,7 +135,7 @@ def precision(server: PostgresServer, url: str, schedules: int, seconds: int) ->
         "slots": (to_s - from_s) * BUSY,
         "unaccounted": (to_s - from_s) * BUSY - sum(states.values()),
         "states": states,
-        "started_again_at_most_once_more": sum(1 for one in starts if one.attempt > 1),
+        "taken_over": sum(1 for one in starts if one.attempt > 1),
         "doubled": doubled(starts),
         "first_start_after_s": round((first - killed) / US, 2),
         "all_made_up_after_back_s": _made_up(starts, killed, back),
