@@ -1,6 +1,6 @@
 """Many nodes on PostgreSQL: every figure beside its yardstick, measured in the same run.
 
-``make bench-cluster`` (``ARGS=--quick``: three minutes; ``ARGS="--only storm,idle"``: some of it). On
+``make bench-cluster`` (``ARGS=--quick``: three minutes; ``ARGS="--only storm"``: some of it). On
 a private durable PostgreSQL and a private Redis of the run's own; all share this machine, so that
 only ratios travel. The figures are kept in ``bench/results/cluster.json``. What is measured, and
 what to distrust: ``docs/explanation/measured-on-postgresql.md``.
