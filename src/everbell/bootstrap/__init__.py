@@ -11,6 +11,7 @@ from everbell.bootstrap.running import (
     run_node,
 )
 from everbell.bootstrap.storage import (
+    check_server_up,
     database_checkup,
     database_copies,
     database_file,
@@ -27,6 +28,7 @@ __all__ = [
     "Embedded",
     "Program",
     "calm_collector",
+    "check_server_up",
     "database_checkup",
     "database_copies",
     "database_file",

@@ -29,10 +29,14 @@ from everbell.stores.sqlite import checkup as sqlite_checkup
 from everbell.telemetry.clock import SystemClock, SystemEntropy
 
 if TYPE_CHECKING:
+    from everbell.ports.checkup import Checkup
     from everbell.ports.moving import Giver, Receiver
     from everbell.ports.store import Store
     from everbell.queues.redis import RedisParts
     from everbell.stores.postgres import Tls
+
+
+_FILES_ONLY = "only sqlite:///FILE; for PostgreSQL use its own tools, such as pg_dump"
 
 
 async def open_store(settings: Settings, directory: str | Path) -> Store:
@@ -101,6 +105,14 @@ async def open_receiver(loaded: Loaded, url: str) -> Receiver:
     return await PostgresReceiver.open(url, tls=tls)
 
 
+async def check_server_up(loaded: Loaded) -> Checkup:
+    """Look at the database on a server. Raises ConfigError, StoreCorrupt, StoreUnavailable."""
+    with _driver_needed():
+        from everbell.stores.postgres.checkup import check_up
+    settings, directory = loaded.settings, Path(loaded.directory)
+    return await check_up(settings.database.url, _tls(settings, directory), SystemClock())
+
+
 look_at_source = giving.look
 redis_parts = queues.opened
 database_copies, database_checkup = sqlite_backup, sqlite_checkup
@@ -111,8 +123,8 @@ def database_file(loaded: Loaded) -> Path:
     """Return the file that the settings name. Raises ConfigError for a store without one."""
     scheme, _, rest = loaded.settings.database.url.partition(":///")
     if scheme != "sqlite":
-        message = f"database.url {loaded.settings.database.url!r} is no file"
-        raise ConfigError(message, hint="only sqlite:///FILE can be backed up and restored")
+        message = f"database.url {without_password(loaded.settings.database.url)!r} is no file"
+        raise ConfigError(message, hint=_FILES_ONLY)
     return Path(loaded.directory) / rest
 
 

@@ -30,8 +30,8 @@ from everbell.domain.secrets import key_check
 from everbell.telemetry.clock import SystemClock
 
 if TYPE_CHECKING:
-    from everbell.bootstrap import database_checkup
     from everbell.config.loader import Loaded
+    from everbell.ports.checkup import Checkup
 
 _COLORS = {OK: "green", WARN: "yellow", BAD: "red"}
 MANY_WAL_BYTES = 512 * 1024 * 1024
@@ -110,8 +110,7 @@ def _database(loaded: Loaded) -> Iterable[Finding]:
 
     url = loaded.settings.database.url
     if not url.startswith("sqlite:"):
-        yield _not_a_file(url)
-        yield from port(loaded.settings, ())
+        yield from _in_memory(loaded) if url == "memory:" else _server(loaded)
         return
     path = database_file(loaded)
     yield from disk(path)
@@ -127,6 +126,10 @@ def _database(loaded: Loaded) -> Iterable[Finding]:
         yield from port(loaded.settings, ())
         return
     yield from _file(path, found)
+    yield from _inside(loaded, found, now_us)
+
+
+def _inside(loaded: Loaded, found: Checkup, now_us: int) -> Iterable[Finding]:
     yield from _key(loaded, found.secret_check)
     yield from _nodes(found, now_us)
     alive = tuple(one for one in found.nodes if _alive(one.state, one.lease_until_us, now_us))
@@ -134,6 +137,28 @@ def _database(loaded: Loaded) -> Iterable[Finding]:
     yield from descriptors(loaded.settings, alive)
     yield from _jobs(found, up=bool(alive))
     yield from interpreters(loaded.settings, found.interpreters)
+
+
+def _server(loaded: Loaded) -> Iterable[Finding]:
+    import asyncio
+
+    from everbell.bootstrap import check_server_up
+
+    try:
+        found = asyncio.run(check_server_up(loaded))
+    except EverbellError as error:
+        yield Finding(BAD, "database", error.message, error.hint)
+        yield from port(loaded.settings, ())
+        return
+    yield Finding(OK, "database", found.server)
+    yield from _schema(found)
+    limit = loaded.settings.node.max_clock_offset
+    if abs(found.clock_offset_s) > limit:
+        text = f"the database's is {found.clock_offset_s:+.3f} s from this machine's"
+        hint = f"synchronise both (NTP); above node.max_clock_offset ({limit:g} s) no node works"
+        yield Finding(BAD, "clock", text, hint)
+    if found.schema == found.newest:
+        yield from _inside(loaded, found, SystemClock().now_us())
 
 
 def _redis(loaded: Loaded) -> Iterable[Finding]:
@@ -160,16 +185,13 @@ def _redis(loaded: Loaded) -> Iterable[Finding]:
         yield Finding(OK, "redis", "it answers")
 
 
-def _not_a_file(url: str) -> Finding:
-    if url == "memory:":
-        hint = "fit for trying out only: set database.url"
-        return Finding(WARN, "database", "in memory: all is lost when the node stops", hint)
-    scheme = url.partition(":")[0]
-    hint = "ask that server's own tools; `everbell status` shows nodes, `everbell job list` jobs"
-    return Finding(WARN, "database", f"{scheme}: only files are looked into here", hint)
+def _in_memory(loaded: Loaded) -> Iterable[Finding]:
+    hint = "fit for trying out only: set database.url"
+    yield Finding(WARN, "database", "in memory: all is lost when the node stops", hint)
+    yield from port(loaded.settings, ())
 
 
-def _file(path: Path, found: database_checkup.Checkup) -> Iterable[Finding]:
+def _file(path: Path, found: Checkup) -> Iterable[Finding]:
     size = f"{found.size_bytes / 1e6:.1f} MB"
     if found.integrity not in {"ok", ""}:
         hint = "stop the nodes and `everbell restore` the newest backup"
@@ -177,14 +199,7 @@ def _file(path: Path, found: database_checkup.Checkup) -> Iterable[Finding]:
     else:
         checked = "whole" if found.integrity else "too large to be read as a whole here"
         yield Finding(OK, "database", f"{path}, {size}, {checked}")
-    if found.schema > found.newest:
-        text = f"schema {found.schema}, this version knows {found.newest}"
-        yield Finding(BAD, "schema", text, "use the newer everbell that wrote it")
-    elif found.schema < found.newest:
-        text = f"schema {found.schema}, to become {found.newest} when a node starts"
-        yield Finding(WARN, "schema", text, "back up before: there is no way back but that")
-    else:
-        yield Finding(OK, "schema", str(found.schema))
+    yield from _schema(found)
     if found.wal_bytes > MANY_WAL_BYTES:
         text = f"the log beside it has {found.wal_bytes / 1e6:.0f} MB"
         hint = "a program reads for long and keeps it from being folded in: end that program"
@@ -193,6 +208,17 @@ def _file(path: Path, found: database_checkup.Checkup) -> Iterable[Finding]:
         pids = ", ".join(str(pid) for pid in found.locked_by) or "none of ours"
         text = f"nobody could write for a second; processes that have it open: {pids}"
         yield Finding(BAD, "lock", text, "end the program that holds a long transaction")
+
+
+def _schema(found: Checkup) -> Iterable[Finding]:
+    if found.schema > found.newest:
+        text = f"schema {found.schema}, this version knows {found.newest}"
+        yield Finding(BAD, "schema", text, "use the newer everbell that wrote it")
+    elif found.schema < found.newest:
+        text = f"schema {found.schema}, to become {found.newest} when a node starts"
+        yield Finding(WARN, "schema", text, "back up before: there is no way back but that")
+    else:
+        yield Finding(OK, "schema", str(found.schema))
 
 
 def _key(loaded: Loaded, check: str) -> Iterable[Finding]:
@@ -209,7 +235,7 @@ def _alive(state_: str, lease_until_us: int, now_us: int) -> bool:
     return state_ not in {"dead", "left"} and lease_until_us >= now_us
 
 
-def _nodes(found: database_checkup.Checkup, now_us: int) -> Iterable[Finding]:
+def _nodes(found: Checkup, now_us: int) -> Iterable[Finding]:
     up = [one for one in found.nodes if _alive(one.state, one.lease_until_us, now_us)]
     names = ", ".join(f"{one.name} ({one.state})" for one in up)
     if up:
@@ -234,7 +260,7 @@ def _nodes(found: database_checkup.Checkup, now_us: int) -> Iterable[Finding]:
         yield Finding(WARN, "nodes", text, "killed, or out of memory? see the system's log")
 
 
-def _jobs(found: database_checkup.Checkup, *, up: bool) -> Iterable[Finding]:
+def _jobs(found: Checkup, *, up: bool) -> Iterable[Finding]:
     rows = (
         (found.quarantined, BAD, "in quarantine: they can't be planned",
          "`everbell job get NAME` says why; mend it with `everbell job edit`"),

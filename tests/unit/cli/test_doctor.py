@@ -11,7 +11,7 @@ import apsw
 import psutil
 import pytest
 
-from everbell.cli import doctor, doctor_checks
+from everbell.cli import doctor_checks
 from everbell.config.schema import Callbacks, Engine, Server, Settings
 from everbell.telemetry.clock import SystemClock
 
@@ -174,12 +174,6 @@ def test_a_store_in_memory_and_a_server_elsewhere(cli, monkeypatch):
     monkeypatch.setenv("EVERBELL_DATABASE_URL", "memory:")
     assert "warn" in levels(cli, "database", code=1)
     assert cli("doctor", "--server", "http://127.0.0.1:1") == 2
-
-
-def test_a_database_that_is_no_file_is_not_looked_into():
-    found = doctor._not_a_file("postgresql://user:secret@db/everbell")
-    assert found.level == "warn"
-    assert "secret" not in found.found + found.hint
 
 
 # --- what only a broken machine shows ------------------------------------------------------------

@@ -82,7 +82,8 @@ async def prepare(con: Any, where: str) -> None:
     version = await _version(con, where)
     if version > known[-1][0]:
         message = f"{where} has schema version {version}, this Everbell knows {known[-1][0]}"
-        raise StoreCorrupt(message, hint="use the newer everbell, or a backup from before it")
+        hint = "use the newer everbell, or name another database in database.url (database.name)"
+        raise StoreCorrupt(message, hint=hint)
     for number, sql in known:
         if number > version:
             await _migrate(con, where, number, sql)
@@ -90,6 +91,15 @@ async def prepare(con: Any, where: str) -> None:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise _not_allowed(f"the role {role} may not use {missing[0]}{more} of {where}", role)
+
+
+async def look(con: Any, where: str) -> int:
+    """Check the server and return the number of its schema, 0 = none yet; changes nothing.
+
+    Raises StoreCorrupt, StoreUnavailable and what the driver raises.
+    """
+    await _check_server(con, where)
+    return await _version(con, where)
 
 
 def _not_allowed(message: str, role: str) -> StoreUnavailable:
@@ -102,7 +112,10 @@ async def _check_server(con: Any, where: str) -> None:
         raise StoreCorrupt(message, hint=f"move it to PostgreSQL {OLDEST} or newer")
     if (encoding := await con.fetchval("SHOW server_encoding")) != "UTF8":
         message = f"{where} is encoded as {encoding}"
-        hint = "create it anew: CREATE DATABASE everbell ENCODING 'UTF8' TEMPLATE template0"
+        hint = (
+            "name another one in database.url (database.name), made with"
+            " CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
+        )
         raise StoreCorrupt(message, hint=hint)
 
 

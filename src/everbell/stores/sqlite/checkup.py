@@ -10,51 +10,16 @@ from pathlib import Path
 import apsw
 
 from everbell.domain.errors import StoreCorrupt
-from everbell.domain.job import US, Record
-from everbell.domain.records import Node
+from everbell.domain.job import US
+from everbell.ports.checkup import NAMES, Checkup, Names
 from everbell.stores.sqlite import cluster, moved
 from everbell.stores.sqlite.connection import APPLICATION_ID, migrations
 from everbell.stores.sqlite.errors import translated
 
 CHECKED_BYTES = 2 * 1024**3
 """Larger files are not read as a whole: that would take minutes."""
-NAMES = 5
 OVERDUE_US = 60 * US
 LONG_US = 86_400 * US
-
-
-class Names(Record, frozen=True):
-    """Some names, and how many there are in all."""
-
-    count: int
-    names: tuple[str, ...]
-
-
-class Checkup(Record, frozen=True):
-    """What was found. ``integrity``: "ok", what is wrong, or "" if the file is too large.
-
-    ``locked_by``: processes that have the file open while it can't be written; None = it can.
-    ``orphans``: active runs of no living node; ``long``: active for more than a day.
-    ``never``: enabled jobs with a schedule that has no slot any more and that never ran.
-    ``overdue``: jobs that should have been decided a minute ago.
-    """
-
-    size_bytes: int
-    wal_bytes: int
-    schema: int
-    newest: int
-    integrity: str
-    locked_by: tuple[int, ...] | None
-    secret_check: str
-    nodes: tuple[Node, ...]
-    orphans: Names
-    long: Names
-    parked: Names
-    quarantined: Names
-    never: Names
-    overdue: Names
-    holds: Names
-    interpreters: tuple[str, ...]
 
 
 def check_up(path: Path, now_us: int) -> Checkup:
@@ -121,7 +86,6 @@ _INTERPRETERS = (
 
 
 def _only_the_file(sizes: tuple[int, Path], schema: tuple[int, int], integrity: str) -> Checkup:
-    none = Names(count=0, names=())
     size, wal = sizes
     return Checkup(
         size_bytes=size,
@@ -129,17 +93,6 @@ def _only_the_file(sizes: tuple[int, Path], schema: tuple[int, int], integrity: 
         schema=schema[0],
         newest=schema[1],
         integrity=integrity,
-        locked_by=None,
-        secret_check="",
-        nodes=(),
-        orphans=none,
-        long=none,
-        parked=none,
-        quarantined=none,
-        never=none,
-        overdue=none,
-        holds=none,
-        interpreters=(),
     )
 
 
