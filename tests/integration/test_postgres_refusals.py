@@ -79,14 +79,16 @@ def test_what_is_refused_is_said(server: PostgresServer, home: Path) -> None:
     newer = server.new_database()
     asyncio.run(_make_newer(server.url(newer)))
     cases = {
-        server.url(name, "password_role", "secret-word"): (7, "password", "database.url"),
-        server.url("nowhere"): (7, "does not exist", "CREATE DATABASE"),
-        f"postgresql://x@127.0.0.1:{free_port()}/x": (7, "can't be reached", "database.url"),
+        server.url(name, "password_role", "secret-word"): (7, "password", "database.password"),
+        server.url("nowhere"): (7, "does not exist", "database.name"),
+        f"postgresql://x@127.0.0.1:{free_port()}/x": (7, "can't be reached", "database.addr"),
         "postgresql://x@no-such-host.invalid/x": (7, "can't be reached", "database.url"),
         server.url("latin"): (1, "LATIN1", "ENCODING 'UTF8'"),
-        server.url(newer): (1, "schema version 999", "newer everbell"),
+        server.url(newer): (1, "schema version 999", "database.url"),
         server.url(name, "plain"): (7, "may not make a schema", "GRANT CREATE ON DATABASE"),
-        "postgresql://x@h:port/x": (2, "database.url", "postgresql://user"),
+        "postgresql://x@h:port/x": (2, "database.url", "postgresql://USER"),
+        "postgresql://x:secret-word@more@h/x": (2, "database.url", "%40"),
+        "postgresql://x:secret-word/more@h/x": (2, "database.url", "%2F"),
     }
     for url, (code, said, hint) in cases.items():
         got, text = refused(home, url)

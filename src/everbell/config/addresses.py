@@ -68,6 +68,24 @@ def postgres_url(addr: str = "", name: str = "", username: str = "", password: s
     return f"postgresql://{at}{hosts}" + (f"/{quote(name, safe='')}" if name else "")
 
 
+def check_postgres_url(url: str) -> None:
+    """Refuse what would be read otherwise than it was meant; nothing of it is repeated.
+
+    Raises ValueError with words that go on after the name of the setting.
+    """
+    rest = url.partition("://")[2]
+    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    if place.count("@") > 1 or "@" in rest[len(place) :]:
+        raise ValueError(
+            "has a @ too many: in user and password write %40 for @, %2F for /, %3A for :,"
+            " %3F for ?, %23 for #"
+        )
+    for one in place.rpartition("@")[2].split(","):
+        port = one.rpartition("]")[2].rpartition(":")[2] if ":" in one.rpartition("]")[2] else ""
+        if port and not (port.isascii() and port.isdigit() and 0 < int(port) <= 65535):
+            raise ValueError("has a port that is no number within 1 and 65535")
+
+
 class RedisAddress(Record, frozen=True):
     """Where a Redis server is: ``path`` of a socket, or ``host`` and ``port``."""
 

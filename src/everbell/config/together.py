@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 
-from everbell.config.addresses import postgres_url, redis_address
+from everbell.config.addresses import check_postgres_url, postgres_url, redis_address
 from everbell.config.collected import Collector
 from everbell.config.fields import without_password
 from everbell.config.schema import Database, Queues, Redis, Settings
@@ -61,6 +61,12 @@ def _check_database(into: Collector, database: Database) -> None:
         message = f"{where}: `database.url` can't be `{without_password(url)}`"
         hint = "write sqlite:///FILE, postgresql://USER:PASSWORD@HOST:PORT/DATABASE or memory:"
         into.problem("database.url", message, hint)
+    elif url.startswith("postgres"):
+        try:
+            check_postgres_url(url)
+        except ValueError as error:
+            hint = "write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, or database.addr and parts"
+            into.problem("database.url", f"{where}: `database.url` {error}", hint)
     given = {"ca": tls.ca, "cert": tls.cert, "key": tls.key}
     missing = [f"database.tls.{name}" for name, value in given.items() if not value]
     if 0 < len(missing) < len(given):

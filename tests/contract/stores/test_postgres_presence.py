@@ -24,7 +24,7 @@ from everbell.testing.postgres_server import PostgresServer
 
 SPAWN = multiprocessing.get_context("spawn")
 LOOK_S = 0.05
-PRESENCES = "SELECT pid FROM pg_stat_activity WHERE application_name = 'everbell presence'"
+PRESENCES = "SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'everbell%(presence)'"
 Opener = Callable[..., Awaitable[PostgresStore]]
 
 
@@ -251,7 +251,7 @@ async def test_a_session_that_can_not_be_made_again_kills_nobody(
     admin = await asyncpg.connect(url)
     await admin.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'few'"
-        " AND application_name = 'everbell presence'"
+        " AND application_name LIKE 'everbell%(presence)'"
     )
     await admin.close()
     assert await deaths(watching, 1.5) == []

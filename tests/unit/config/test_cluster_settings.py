@@ -191,3 +191,20 @@ def test_urls_of_postgresql_by_parts(parts, url):
 
 def test_a_host_alone_gets_the_default_port():
     assert split_host_port("h", 1) == ("h", 1)
+
+
+@pytest.mark.parametrize(
+    "rest", ["u:hush@x@h/d", "u:hush/x@h/d", "u:hush?x@h/d", "u:hush#x@h/d", "u:hush@h:port/d"]
+)
+def test_a_url_that_would_be_read_otherwise_is_refused_without_its_password(tmp_path, rest):
+    text = str(refused(tmp_path, f'[database]\nurl = "postgresql://{rest}"\n'))
+    assert "`database.url` has a" in text
+    assert "hush" not in text
+
+
+@pytest.mark.parametrize(
+    "rest", ["u:p%40%2F@a:1,[::1]:2,c/d?sslmode=require", "/d?host=/run/x&port=5", "[::1]/d"]
+)
+def test_a_url_of_any_lawful_form_is_taken(tmp_path, rest):
+    url = f"postgresql://{rest}"
+    assert load(tmp_path, f'[database]\nurl = "{url}"\n').settings.database.url == url

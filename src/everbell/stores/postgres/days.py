@@ -8,7 +8,7 @@ from typing import Any
 
 import asyncpg
 
-from everbell.domain.errors import StoreUnavailable
+from everbell.domain.errors import StoreError, StoreUnavailable
 from everbell.stores.postgres import rows
 from everbell.stores.postgres.session import NotPlain, Session
 
@@ -20,7 +20,7 @@ TRIES = 10
 SWEEP = 5000
 SWEEPS = 10
 _KNOWN = (
-    "SELECT (extract(epoch FROM now()) / 86400)::bigint, array_agg(from_us / 86400000000)"
+    "SELECT floor(extract(epoch FROM now()) / 86400)::bigint, array_agg(from_us / 86400000000)"
     " FROM partitions WHERE parent = 'ended_runs'"
 )
 _ENDED = "state NOT IN ('claimed', 'running', 'queued')"
@@ -55,10 +55,11 @@ class Days:
         await self._make(range(self._today, self._today + days + 1))
 
     async def need(self, slots: Iterable[int]) -> None:
-        """Make partitions for what is not far off. Raises StoreUnavailable."""
+        """Make partitions for what is not far off. Where that fails, its rows go to the rest."""
         wanted = {slot // DAY_US for slot in slots} - self._known
-        if wanted:
-            await self._make(sorted(day for day in wanted if abs(day - self._today) <= NEAR))
+        near = sorted(day for day in wanted if abs(day - self._today) <= NEAR)
+        with contextlib.suppress(StoreError):
+            await self._make(near)
 
     async def _make(self, days: Iterable[int]) -> None:
         for day in days:

@@ -19,6 +19,7 @@ AGAIN = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
     asyncpg.InvalidCachedStatementError,  # another node has just brought the schema up to date
+    asyncpg.CheckViolationError,  # the day of this row was made while it went to the rest
 )
 """Nothing was done, and the same again can do it at once."""
 
@@ -27,12 +28,15 @@ _STATES: dict[str, tuple[str, str]] = {
     "08": ("the connection to the database was lost", "it is tried again by itself"),
     "28": (
         "the database refuses the login",
-        "check user and password in database.url, and pg_hba.conf",
+        "check user and password (database.url, or database.username and password), and pg_hba.conf",
     ),
-    "28P01": ("the database refuses the password", "check the password in database.url"),
+    "28P01": (
+        "the database refuses the password",
+        "check the password in database.url, or database.password",
+    ),
     "3D000": (
         "the database does not exist",
-        "create it: CREATE DATABASE everbell; or change the name in database.url",
+        "make it with CREATE DATABASE, or change the name in database.url, or database.name",
     ),
     "42501": (
         "the role lacks a right",
@@ -40,7 +44,7 @@ _STATES: dict[str, tuple[str, str]] = {
     ),
     "25006": (
         "the server is a standby, which can't be written to",
-        "name the primary in database.url, or several hosts separated by commas",
+        "name the primary in database.url (or database.addr), or several hosts with commas",
     ),
     "53": ("the server is out of a resource", "see the server's log: disk, memory, connections"),
     "53100": ("the server's disk is full", "free space on it; nothing acknowledged is lost"),
@@ -66,6 +70,7 @@ _LOST = (
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.InternalClientError,
 )
+_UNREACHABLE = "check that it runs, and the host in database.url, or database.addr"
 READ_ONLY = "25006"
 """The primary became a standby under our connections: nothing was done, and they are of no use."""
 RESTORE = "restore the newest backup of the database, or name an empty one"
@@ -111,7 +116,7 @@ def translate(error: BaseException, where: str, *, unknown: bool) -> StoreError 
         message, hint = _STATES[READ_ONLY]
         return StoreUnavailable(f"{message}: {where}", hint=hint)
     message = f"the database can't be reached: {where} ({_short(error)})"
-    return StoreUnavailable(message, hint="check that it runs, and the host in database.url")
+    return StoreUnavailable(message, hint=_UNREACHABLE)
 
 
 def _short(error: BaseException) -> str:

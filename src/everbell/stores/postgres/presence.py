@@ -34,7 +34,10 @@ PAUSE_MAX_S = 0.5
 CHECK_S = 0.1
 """The driver tells of most ends of a session, not of all."""
 CHANNEL = "everbell_rings"
-_NAME = "SELECT set_config('application_name', 'everbell presence', false)"
+_NAME = (
+    "SELECT set_config('application_name',"
+    " left(current_setting('application_name'), 50) || ' (presence)', false)"
+)
 _HOLD = "SELECT pg_advisory_lock($1)"
 _FREE = "SELECT pg_advisory_unlock($1)"
 # A row is proof that nobody has taken the node for dead.
