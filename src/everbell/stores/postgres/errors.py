@@ -28,7 +28,7 @@ _STATES: dict[str, tuple[str, str]] = {
     "08": ("the connection to the database was lost", "it is tried again by itself"),
     "28": (
         "the database refuses the login",
-        "check user and password (database.url, or database.username and password), and pg_hba.conf",
+        "check user and password in database.url (database.username, password), and pg_hba.conf",
     ),
     "28P01": (
         "the database refuses the password",
