@@ -33,6 +33,7 @@ class ClockWatch:
         self._before: Moment | None = None
         # Nothing is known of the clock at the start: it has to be right at the first look.
         self._bad = BEATS - 1
+        self._doubted = False
         self.offset_s: float | None = None
         self.trouble = ""
 
@@ -40,13 +41,27 @@ class ClockWatch:
         """Read both clocks."""
         return Moment(self._clock.now_us(), round(self._clock.monotonic() * US))
 
+    def sure(self) -> bool:
+        """Return whether the clock goes as it did when it was judged.
+
+        One that was set since then is in doubt until the store's clock tells that it is right now:
+        an hour too far ahead, a node would decide the slots of an hour to come. Where the store has
+        no clock of its own, that of this machine counts, whatever it says.
+        """
+        if self.offset_s is not None and self._before is not None and not self._doubted:
+            self._doubted = abs(_parted_s(self._before, self.now())) > max(PACE_S, self._most_s)
+        return not self._doubted
+
     def looked(self, begun: Moment, store_us: int | None) -> None:
         """Judge at the end of a request begun at ``begun``; ``store_us`` is the store's clock."""
         ended = self.now()
+        off = self._offset(begun, ended, store_us)
+        if off is not None:
+            self._doubted = bool(off)
         said = self._pace(ended)
         if said is None:
             return
-        said = said or self._offset(begun, ended, store_us)
+        said = said or off or ""
         self._bad = self._bad + 1 if said else 0
         trouble = said if self._bad >= BEATS else ""
         if trouble and not self.trouble:
@@ -65,16 +80,19 @@ class ClockWatch:
         if passed_s < LEAST_S:
             return None
         self._before = now
-        shown_s = (now.wall_us - before.wall_us) / US
-        if abs(shown_s - passed_s) <= max(PACE_S, self._most_s):
+        parted_s = _parted_s(before, now)
+        if abs(parted_s) <= max(PACE_S, self._most_s):
             return ""
-        return f"it went {shown_s:.1f} s in {passed_s:.1f} s; {MEND}"
+        return f"it went {passed_s + parted_s:.1f} s in {passed_s:.1f} s; {MEND}"
 
-    def _offset(self, begun: Moment, ended: Moment, store_us: int | None) -> str:
-        """Compare with the store's clock, which was read about in the middle of the request."""
+    def _offset(self, begun: Moment, ended: Moment, store_us: int | None) -> str | None:
+        """Compare with the store's clock, which was read about in the middle of the request.
+
+        None = nothing can be told.
+        """
         lasted_s = (ended.monotonic_us - begun.monotonic_us) / US
         if store_us is None or lasted_s > SHORT_S:
-            return ""
+            return None
         self.offset_s = (store_us - (begun.wall_us + ended.wall_us) / 2) / US
         if abs(self.offset_s) - lasted_s / 2 <= self._most_s:
             return ""
@@ -82,3 +100,9 @@ class ClockWatch:
             f"off by {-self.offset_s:+.2f} s from the database's clock; {MEND},"
             f" or raise node.max_clock_offset ({self._most_s:g})"
         )
+
+
+def _parted_s(before: Moment, now: Moment) -> float:
+    """Return by how many seconds the wall clock went further than time did."""
+    shown_us, passed_us = now.wall_us - before.wall_us, now.monotonic_us - before.monotonic_us
+    return (shown_us - passed_us) / US

@@ -154,7 +154,7 @@ class NodeEngine:
         self.firing.may_claim = self._may_claim
         self.execution.may_start = self._may_start
         self.execution.again = self._again
-        self.execution.followed = self.firing.called
+        self.execution.followed = self._followed
         self.execution.busy = self.reporter.attend
         self.execution.broken = self._fail
         self.execution.tracer = self.world.tracer
@@ -186,6 +186,7 @@ class NodeEngine:
         self.firing.handed_on = self.messenger.hand_on
         self.messenger.member = self._member
         self.heartbeat.trouble = self._trouble
+        self.withdrawals.returned = self.messenger.ring
         self.firing.took = self.watcher.attend
         if self.world.lines.wakeups:
             self.watcher.idle = self._is_idle
@@ -234,6 +235,8 @@ class NodeEngine:
         await self.firing.stop()
         self.execution.can_start = False
         try:
+            # What was claimed when the services were cut short goes back too.
+            await self.firing.adopt()
             await self.withdrawals.hand_back_all()
         except StoreError as error:
             log.warning("could not hand claims back; their lease ends: %s", error)
@@ -310,6 +313,9 @@ class NodeEngine:
     def _may_claim(self) -> bool:
         self.execution.pump()
         heartbeat = self.heartbeat
+        if not heartbeat.clockwatch.sure():
+            heartbeat.wake()
+            return False
         willing = self._running and not heartbeat.throttled and not heartbeat.drained
         return willing and heartbeat.trusted()
 
@@ -360,6 +366,12 @@ class NodeEngine:
         self.withdrawals.forget_all()
         self._new_id()
         self.firing.wake()
+
+    def _followed(self) -> None:
+        """Start what follows a run, here or elsewhere."""
+        self.firing.called()
+        if self.firing.room() <= 0:
+            self.messenger.ring()
 
     def _is_idle(self) -> bool:
         return not (self.firing.timers or self.execution or self.execution.live)

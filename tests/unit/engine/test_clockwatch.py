@@ -51,6 +51,28 @@ def test_at_the_start_the_first_look_decides(clock: HandClock) -> None:
     assert "off by +3.00 s" in look(watch, clock, -3.0)
 
 
+def test_a_clock_that_was_set_is_in_doubt_until_the_store_tells(clock: HandClock) -> None:
+    watch = ClockWatch(clock, 0.1)
+    look(watch, clock, 0.0)
+    assert watch.sure()
+    clock.wall += 3600 * US
+    assert not watch.sure()
+    look(watch, clock, -3600.0)
+    assert not watch.sure(), "it is an hour ahead of the store's"
+    clock.wall -= 3600 * US
+    look(watch, clock, None)
+    assert not watch.sure(), "nothing was told"
+    look(watch, clock, 0.02)
+    assert watch.sure()
+
+
+def test_without_a_clock_of_the_store_the_own_one_is_believed(clock: HandClock) -> None:
+    watch = ClockWatch(clock, 0.1)
+    look(watch, clock, None)
+    clock.wall += 3600 * US
+    assert watch.sure()
+
+
 def test_a_slow_answer_tells_nothing(clock: HandClock) -> None:
     watch = ClockWatch(clock, 0.1)
     assert look(watch, clock, 0.5, lasts_s=0.4) == ""
