@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
@@ -30,6 +31,9 @@ PACES = 5
 """Passes in the time of one look-ahead, at most, while slots follow one another closely."""
 FULL_S = 0.05
 """Pause when the node's own queue is full; a run that ends cuts it short."""
+OFFERED_US = US // 2
+"""Offered before their time by the clock here, by no more, runs are claimed: clocks differ."""
+NEVER_US = 1 << 62
 
 
 NOTHING = Share(shards=(), behind_us=1 << 60)
@@ -78,6 +82,9 @@ class Firing(Service):
         self.sweep_us: Callable[[], int] = lambda: 0
         self.took: Callable[[], None] = lambda: None
         self._called = False
+        # The time of the first run that is known to wait for it: nobody offers that one.
+        self._foreseen_us = NEVER_US
+        self._claiming = asyncio.Lock()
         self.tally: Callable[[list[Decision]], None] = lambda _: None
         self._reconcile = False
         self._backlog = False
@@ -102,14 +109,21 @@ class Firing(Service):
         return max(self._free(), 0) if self.takes and self.may_claim() else 0
 
     async def claim_offered(self, keys: Sequence[RunKey]) -> None:
-        """Claim queued runs that were offered."""
-        node_id = self.node_id
-        try:
-            runs = await self.store.take_queued(node_id, self.clock.now_us(), len(keys), keys)
-        except StoreUnknownOutcome:
-            self.reconcile()
-            raise
-        self._take(node_id, runs)
+        """Claim queued runs that were offered.
+
+        By the clock of who offered them their time has come. By a clock here that is a little
+        behind they wait for it, as slots do that are claimed ahead.
+        """
+        async with self._claiming:
+            node_id, now = self.node_id, self.clock.now_us()
+            latest_us = max((key.slot_us for key in keys), default=now)
+            at_us = max(now, min(latest_us, now + OFFERED_US))
+            try:
+                runs = await self.store.take_queued(node_id, at_us, len(keys), keys)
+            except StoreUnknownOutcome:
+                self.reconcile()
+                raise
+            self._take(node_id, runs)
 
     async def step(self) -> float:
         """Claim what is due; return the seconds until more is."""
@@ -124,7 +138,7 @@ class Firing(Service):
             return self.poll_s
         node_id = self.node_id
         if self._reconcile:
-            await self._adopt()
+            await self.adopt()
         if not self.takes:
             progress, wait_us = await self._decide(node_id, self.batch_size)
             return await self._pause(wait_us, progress=progress)
@@ -132,15 +146,29 @@ class Firing(Service):
         if free <= 0:
             self._backlog = True
             return FULL_S
-        until_us = self.clock.now_us() - (0 if self._called else self.sweep_us())
-        self._called = False
-        taken = await self.store.take_queued(node_id, until_us, min(free, self.batch_size))
+        taken = await self._take_waiting(node_id, min(free, self.batch_size))
         if not self._take(node_id, taken):
             return 0.0
         progress, wait_us = await self._decide(node_id, free - len(taken))
         if len(taken) == self.batch_size:
             return 0.0
         return await self._pause(wait_us, progress=progress)
+
+    async def _take_waiting(self, node_id: str, most: int) -> list[Run]:
+        """Claim queued runs: all if somebody called, or if one is there that nobody offers."""
+        now = self.clock.now_us()
+        called, self._called = self._called or self._foreseen_us <= now, False
+        until_us = now - (0 if called else self.sweep_us())
+        try:
+            taken = await self.store.take_queued(node_id, until_us, most)
+        except BaseException:
+            self._called = self._called or called
+            raise
+        if self._foreseen_us <= now:
+            self._foreseen_us = NEVER_US
+        # There may be more of what was called for.
+        self._called = self._called or (called and len(taken) == most)
+        return taken
 
     def _take(self, node_id: str, runs: list[Run]) -> bool:
         """Take claims won as ``node_id``; not if that was declared dead meanwhile."""
@@ -165,6 +193,8 @@ class Firing(Service):
         self._backlog = next_us is not None and next_us <= now
         if next_us is None:
             return self.poll_s
+        if next_us > now:
+            self._foreseen_us = next_us
         seconds = (next_us - self.limits.look_ahead_us - now) / US
         if seconds > 0:
             # Slots that follow one another closely are claimed together, still well ahead.
@@ -176,6 +206,9 @@ class Firing(Service):
         elif seconds <= 0:
             # Blocked by active runs: their end wakes this loop; new slots must not wait for it.
             seconds = self.limits.look_ahead_us / US / 2
+            if next_us > now:
+                # A queued run whose time comes: it can't be claimed ahead.
+                seconds = min(seconds, (next_us - now) / US)
         return min(seconds, self.poll_s)
 
     async def _decide(self, node_id: str, free: int) -> tuple[bool, int | None]:
@@ -256,8 +289,11 @@ class Firing(Service):
                 self._one_by_one.add(decision.job_id)
         self.tally(stored)
         self._take(node_id, runs)
-        if not self.takes and (queued := [key for it in stored for key in _queued(it)]):
-            self.handed_on(queued)
+        if queued := [key for it in stored for key in _queued(it)]:
+            if self.takes:
+                self.called()  # nobody offers what was queued here
+            else:
+                self.handed_on(queued)
         return done
 
     async def _replace(self, job_id: int) -> None:
@@ -284,13 +320,18 @@ class Firing(Service):
                 # It waited for its retry; what is on its way from the store must not start either.
                 self.execution.cancel([run.key], "replaced")
 
-    async def _adopt(self) -> None:
+    async def adopt(self) -> None:
         """Take up claims whose acknowledgement was lost.
 
         The list is old when it arrives: what was known before it was asked for may have started
         and ended meanwhile, so that only claims unknown before and after are lost ones. A run
-        known under another token is looked at again later.
+        known under another token is looked at again later. No offer is claimed meanwhile: a claim
+        whose answer is on its way is not lost, and would start twice.
         """
+        async with self._claiming:
+            await self._adopt_lost()
+
+    async def _adopt_lost(self) -> None:
         node_id = self.node_id
         where = RunFilter(states=("claimed", "running"), node=node_id)
         before = self._known()

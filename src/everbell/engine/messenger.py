@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import NamedTuple
@@ -22,6 +24,8 @@ TAKE_S = 1.0
 FULL_S = 0.05
 """Pause while the node's own queue is full; a run that ends cuts it short."""
 AWAY_S = 0.5
+LAST_S = 1.0
+"""For the last ring of a node that stops."""
 
 
 class Lines(NamedTuple):
@@ -82,12 +86,15 @@ class Messenger(Service):
             # Workers that hear of no offers look into the store.
             self._ring = self._ring or not self._queue.healthy
         if self._ring:
-            self._ring = False
-            for wakeups in self._wakeups:
-                await wakeups.ring()
+            await self._ring_all()
             await self.clock.sleep(GATHER_S)
         await self._show()
         return 0.0 if self._keys or self._ring else self._period_s
+
+    async def _ring_all(self) -> None:
+        self._ring = False
+        for wakeups in self._wakeups:
+            await wakeups.ring()
 
     async def _show(self) -> None:
         now = self.clock.monotonic()
@@ -99,7 +106,11 @@ class Messenger(Service):
             await self._registry.refresh(member, 3 * self._period_s)
 
     async def leave(self) -> None:
-        """Take the node out of the registry."""
+        """Tell what is not told yet, and take the node out of the registry."""
+        if self._ring:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_S):
+                    await self._ring_all()
         member = self.member()
         if self._registry is not None and member is not None:
             await self._registry.leave(member.name)
@@ -125,7 +136,12 @@ class Intake(Service):
             return FULL_S
         offers = await self._queue.take(room, TAKE_S)
         if offers:
-            # Not done before the claim: what a dying node took is offered to another one.
-            await self.claim([key for offer in offers for key in offer.keys])
+            keys = [key for offer in offers for key in offer.keys]
+            if self.room() > 0:
+                # Not done before the claim: what a dying node took is offered to another one.
+                await self.claim(keys)
+            else:
+                # The node may take nothing any more, since it waited: another one may.
+                await self._queue.offer(keys)
             await self._queue.done(offers)
         return 0.0 if self._queue.healthy else AWAY_S

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from everbell.domain.errors import StoreError
 from everbell.domain.job import Job
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Withdrawals:
-    """Drops, hands back and cancels claims of this node."""
+    """Drops, hands back and cancels claims of this node; ``returned`` = others may take some."""
 
     def __init__(self, clock: Clock, store: Store, firing: Firing, execution: Execution) -> None:
         self._clock = clock
@@ -26,6 +26,7 @@ class Withdrawals:
         self._firing = firing
         self._execution = execution
         self._stopped: list[Run] = []
+        self.returned: Callable[[], None] = lambda: None
 
     async def verify(self) -> None:
         """Drop claims that others withdrew or stopped, and cancel what they asked to cancel."""
@@ -59,6 +60,7 @@ class Withdrawals:
         execution.drop([run.key for run in runs])
         if runs:
             await self._store.hand_back(runs, self._clock.now_us())
+            self.returned()
 
     def forget_all(self) -> None:
         """Forget what was to be handed back: the store has given it to others."""
@@ -103,6 +105,7 @@ class Withdrawals:
         await self._store.hand_back(runs, self._clock.now_us())
         self._stopped = [run for run in self._stopped if run not in runs]
         self._firing.returning = {run.key for run in self._stopped}
+        self.returned()
 
 
 def _is_stopped(run: Run, job: Job, holds: Sequence[Hold]) -> bool:

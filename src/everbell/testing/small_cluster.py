@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from everbell.config.schema import Engine, NodeSettings, Settings
+from everbell.config.schema import Engine, NodeSettings, Role, Settings
 from everbell.domain.job import CommandAction, Definition, HttpAction, Job
 from everbell.domain.run import FINAL, Outcome, Run
 from everbell.ports.executor import Assignment, OutputSink
@@ -27,15 +27,20 @@ DONE, FAILED = Outcome(state="succeeded", code=0), Outcome(state="failed", code=
 class Small:
     """A cluster; targets do what ``script`` says for (job, "check" or "work"), or succeed at once.
 
-    A script is a list of (seconds, outcome); the last one is repeated.
+    A script is a list of (seconds, outcome); the last one is repeated. Nodes with ``roles`` are
+    joined by a broker.
     """
 
-    def __init__(self, loop: VirtualLoop, nodes: int = 1) -> None:
+    def __init__(
+        self, loop: VirtualLoop, nodes: int = 1, roles: tuple[tuple[Role, ...], ...] = ()
+    ) -> None:
         self.store = MemoryStore()
         settings = Settings(
             node=NodeSettings(name="sim", heartbeat=2.0, lease=6.0), engine=Engine(max_crashes=3)
         )
         self.cluster = Cluster(1, loop, self.store, settings=settings, base_us=BASE_US)
+        if roles:
+            self.cluster.split(roles)
         self.clock = SimClock(BASE_US)
         self.services = Services(
             store=self.store,
@@ -50,7 +55,7 @@ class Small:
         self.calls: list[tuple[str, str, int]] = []
         self.begun: list[tuple[str, float]] = []
         self.at_work = self.most_at_work = 0
-        for slot in range(nodes):
+        for slot in range(len(roles) or nodes):
             self.boot(slot)
 
     def boot(self, slot: int = 0) -> Life:
@@ -107,12 +112,16 @@ class Small:
         return b"".join(chunk.data for chunk in chunks).decode()
 
 
-def story(tell: Callable[[Small], Awaitable[Any]], nodes: int = 1) -> Any:
+def story(
+    tell: Callable[[Small], Awaitable[Any]],
+    nodes: int = 1,
+    roles: tuple[tuple[Role, ...], ...] = (),
+) -> Any:
     """Tell a story to a small cluster in virtual time."""
     loop = VirtualLoop(1)
 
     async def whole() -> Any:
-        small = Small(loop, nodes)
+        small = Small(loop, nodes, roles)
         await passes(0.5)
         try:
             return await tell(small)

@@ -145,6 +145,20 @@ def test_offers_are_done_once_their_runs_are_claimed():
     virtually(story())
 
 
+def test_what_comes_when_there_is_no_room_any_more_is_offered_to_others():
+    async def story():
+        queue = Queue()
+        one, claimed = intake(queue, 7)
+        rooms = [7, 0]
+        one.room = lambda: rooms.pop(0) if len(rooms) > 1 else rooms[0]
+        queue.offered = [tuple(KEYS)]
+        await passes(3)
+        assert (claimed, queue.offered, queue.done_ids) == ([], [tuple(KEYS)], ["1"])
+        await one.stop()
+
+    virtually(story())
+
+
 def test_nothing_is_taken_without_room():
     async def story():
         queue = Queue()

@@ -74,7 +74,7 @@ def test_a_claim_that_ended_while_claims_were_listed_is_not_started_again():
         bench.store.claims = [make_run()]
         one = firing(bench)
         bench.execution.start([make_run()])
-        await one._adopt()
+        await one.adopt()
         await passes(10)
         return bench.executor.started
 
@@ -89,7 +89,7 @@ def test_a_claim_whose_acknowledgement_was_lost_is_started_also_beside_an_open_e
         bench.execution.start([make_run()])
         await passes(2)
         assert bench.finisher.holds_job(1)
-        await firing(bench)._adopt()
+        await firing(bench).adopt()
         await passes(10)
         return [run.key.slot_us for run in bench.executor.started]
 
@@ -102,7 +102,7 @@ def test_claims_that_are_being_handed_back_are_not_adopted():
         bench.store.claims = [make_run()]
         one = firing(bench)
         one.returning = {make_run().key}
-        await one._adopt()
+        await one.adopt()
         await passes(10)
         return bench.executor.started
 
@@ -114,7 +114,7 @@ def test_claims_listed_or_won_under_a_dead_name_are_dropped():
         bench = Bench(ClaimStore(make_job()), FakeExecutor())
         bench.store.claims = [make_run()]
         one = firing(bench)
-        adoption = asyncio.get_running_loop().create_task(one._adopt())
+        adoption = asyncio.get_running_loop().create_task(one.adopt())
         await passes(1)
         one.node_id = "n2"
         await adoption

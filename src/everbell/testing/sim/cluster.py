@@ -51,6 +51,8 @@ CRASH_POINTS = (
     "after:output",
 )
 SECRET = b"s" * 32
+SPLIT: tuple[tuple[Role, ...], ...] = (("scheduler",), ("worker",), ("scheduler", "worker"))
+"""One node schedules, the next one works, and a third does both."""
 
 
 class Life:
@@ -139,9 +141,9 @@ class Cluster:
         self._dead: list[Life] = []
         loop.gate = self._gate  # type: ignore[assignment]  # owners are lives here
 
-    def split(self) -> None:
-        """Let one node schedule, the next one work, and a third do both, joined by a broker."""
-        self._roles = (("scheduler",), ("worker",), ("scheduler", "worker"))
+    def split(self, roles: tuple[tuple[Role, ...], ...] = SPLIT) -> None:
+        """Give the nodes roles, and a broker that joins them."""
+        self._roles = roles
 
     def settings_of(self, slot: int) -> Settings:
         """Return the settings of the node in a place."""

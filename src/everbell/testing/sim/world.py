@@ -132,13 +132,17 @@ class Faults(msgspec.Struct, kw_only=True):
 
 
 class Shared:
-    """One store behind all proxies; counts writes, so that each notices the others'."""
+    """One store behind all proxies; counts writes, so that each notices the others'.
+
+    ``clock_us``: the store's own clock, if it is to have one, as PostgreSQL has.
+    """
 
     def __init__(self, store: Any) -> None:
         self.store = store
         self.writes = 0
         self.changes: list[Changed] = []
         self.highest_us: Callable[[], int] = lambda: 0
+        self.clock_us: Callable[[], int] | None = None
 
     def note_change(self, verb: str, args: tuple[Any, ...]) -> None:
         """Note how far the clock had been when a job changed."""
@@ -207,6 +211,8 @@ class FaultyStore:
         await self._reach(f"before:{verb}")
         self._shared.note_change(verb, args)
         answer = await real(*args, **kwargs)
+        if verb == "heartbeat" and self._shared.clock_us is not None:
+            answer = msgspec.structs.replace(answer, store_us=self._shared.clock_us())
         if verb not in READS:
             self._shared.writes += 1
             self._own_writes += verb not in WITHDRAW
