@@ -97,7 +97,9 @@ def _unusable(key: str, path: str, error: Exception) -> ConfigError:
 
 async def connect(target: Target, trust: ssl.SSLContext | None) -> Any:
     """Open one connection to the primary. Raises what the driver raises."""
-    settings = {**_SESSION, "lock_timeout": str(int(target.lock_timeout_s * 1000))}
+    # 0 would be: wait for ever.
+    patience_ms = max(int(target.lock_timeout_s * 1000), 1)
+    settings = {**_SESSION, "lock_timeout": str(patience_ms)}
     if target.name:
         # What is longer is cut by the server, with a notice.
         settings["application_name"] += f" {target.name}"[:50]

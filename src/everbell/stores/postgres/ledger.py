@@ -101,10 +101,13 @@ async def request_cancel(sql: Sql, key: RunKey, now_us: int) -> Run:
     """See RunStore.request_cancel."""
     values = (key.slot_us, key.job_id, key.trigger_id)
     where = f"({rows.KEY}) = ($1, $2, $3)"
-    await sql.value(f"SELECT 1 FROM runs WHERE {where} FOR NO KEY UPDATE", *values)
-    run = await get_run(sql, key)
-    if run.state in FINAL:
-        return run
+    while True:
+        locked = await sql.value(f"SELECT 1 FROM runs WHERE {where} FOR NO KEY UPDATE", *values)
+        run = await get_run(sql, key)
+        if run.state in FINAL:
+            return run
+        if locked is not None:
+            break  # else the slot was withdrawn, and decided anew, while that was waited for
     if may_cancel(run, now_us):
         await sql.change(
             "UPDATE runs SET state = 'cancelled', cancel_requested = true, finished_us = $4,"

@@ -140,12 +140,14 @@ async def take_queued(
         if not chosen:
             return []
         await locks.jobs(sql, [row[1] for row in chosen])
-        if any(row[5] for row in chosen):
+        limited = any(row[5] for row in chosen)
+        if limited:
             await locks.limits(sql)
         still = await sql.rows(_STILL, *rows.columns(((r[0], r[1], r[2]) for r in chosen), 3))
         room = _Room(sql)
         await room.look(still)
-        mine = [row for row in still if room.take(row)]
+        # Of a job that got a limit just now nothing is taken before the next look, with its lock.
+        mine = [row for row in still if (limited or not row[5]) and room.take(row)]
         if mine:
             return await _take(sql, node, now_us, mine)
     return []

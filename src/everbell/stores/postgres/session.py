@@ -333,13 +333,18 @@ class Session:
     async def all(self, query: str, *values: Any) -> list[Any]:
         """Carry out one statement that is a transaction of its own; return its rows.
 
-        Raises NotPlain if it refused, StoreUnknownOutcome if the answer was lost.
+        It is tried again if it lost a race for locks. Raises NotPlain if it refused,
+        StoreUnknownOutcome if the answer was lost.
         """
-        try:
-            return await self._all(query, *values)
-        except StoreUnavailable as error:
-            if not is_unsent(error.__cause__):
-                raise
+        sent = False
+        for _ in range(TRIES - 1):
+            try:
+                return await self._all(query, *values)
+            except StoreUnavailable as error:
+                if not isinstance(error.__cause__, AGAIN):
+                    if sent or not is_unsent(error.__cause__):
+                        raise
+                    sent = True
         return await self._all(query, *values)
 
     async def _all(self, query: str, *values: Any) -> list[Any]:
@@ -347,7 +352,7 @@ class Session:
         try:
             found: list[Any] = await con.fetch(query, *values, timeout=self._quick_s)
             return found
-        except (*AGAIN, asyncpg.UniqueViolationError) as error:
+        except asyncpg.UniqueViolationError as error:
             raise NotPlain from error
         except FAILURES as error:
             if isinstance(error, asyncpg.PostgresError) and error.sqlstate == NOT_PLAIN:
