@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -32,6 +33,7 @@ from everbell.testing.redis_server import RedisServer
 HERE = Path(__file__).parent
 PEERS = HERE.parent / ".venv" / "peers" / "bin" / "python"
 PAGE = HERE.parent / "docs" / "explanation" / "measured-on-postgresql.md"
+RESULTS = HERE / "results" / "cluster.json"
 PARTS = ("storm", "idle", "failover", "spread")
 # Celery beat compares its whole schedule at each start: 10,000 entries take it two minutes.
 SIZES = {"procrastinate": 5000, "apscheduler": 5000, "celery": 1000}
@@ -226,12 +228,17 @@ def _spread_rows(found: dict[str, Any]) -> Iterator[Row]:
 def measure(parts: list[str], *, quick: bool) -> dict[str, Any]:
     """Measure some parts on one server."""
     begun = time.monotonic()
+    found: dict[str, Any] = {"quick": quick}
+    RESULTS.parent.mkdir(exist_ok=True)
     server = PostgresServer(durable=True, settings=SETTINGS)
     try:
-        found = {name: MEASURES[name](server, quick=quick) for name in parts}
+        for name in parts:
+            found[name] = MEASURES[name](server, quick=quick)
+            found["took_s"] = round(time.monotonic() - begun)
+            RESULTS.write_text(json.dumps(found, indent=1))  # what an interrupted run has found
     finally:
         server.close()
-    return {**found, "quick": quick, "took_s": round(time.monotonic() - begun)}
+    return found
 
 
 def write_page(found: dict[str, Any], rows: list[Row]) -> None:
@@ -262,10 +269,8 @@ def main() -> None:
     parts = given.only.split(",")
     if unknown := set(parts) - set(PARTS):
         parser.error(f"--only knows {', '.join(PARTS)}, not {', '.join(sorted(unknown))}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers and nodes are ended first
     found = measure(parts, quick=given.quick)
-    results = HERE / "results"
-    results.mkdir(exist_ok=True)
-    (results / "cluster.json").write_text(json.dumps(found, indent=1))
     rows = list(table(found))
     if given.page:
         write_page(found, rows)
