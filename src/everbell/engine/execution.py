@@ -43,6 +43,8 @@ log = logging.getLogger(__name__)
 
 OVERRUN_GRACE_S = 15.0
 """An executor that has not ended this long after its timeout is abandoned as failed."""
+AHEAD_PART = 4
+"""A run ahead for so many workers, which need not wait for the store between two runs."""
 READ_PAUSE_S = 0.1
 READ_PAUSE_MAX_S = 5.0
 
@@ -131,6 +133,10 @@ class Execution:
     def __len__(self) -> int:
         """Return how many runs wait for a worker."""
         return len(self._ready)
+
+    def spare(self) -> int:
+        """Return how many more runs would start soon: workers that are free, and a few more."""
+        return self.workers + self.workers // AHEAD_PART - len(self.live) - len(self._ready)
 
     def start(self, runs: Iterable[Run]) -> None:
         """Take due runs; they start at once while workers are free. Known claims are ignored."""

@@ -105,8 +105,8 @@ class Firing(Service):
         self.wake()
 
     def room(self) -> int:
-        """Return how many more runs may be claimed; none while nothing may be."""
-        return max(self._free(), 0) if self.takes and self.may_claim() else 0
+        """Return how many queued runs may be claimed; none while nothing may be."""
+        return self._most() if self.takes and self.may_claim() else 0
 
     async def claim_offered(self, keys: Sequence[RunKey]) -> None:
         """Claim queued runs that were offered.
@@ -146,7 +146,7 @@ class Firing(Service):
         if free <= 0:
             self._backlog = True
             return FULL_S
-        taken = await self._take_waiting(node_id, min(free, self.batch_size))
+        taken = await self._take_waiting(node_id)
         if not self._take(node_id, taken):
             return 0.0
         progress, wait_us = await self._decide(node_id, free - len(taken))
@@ -154,8 +154,11 @@ class Firing(Service):
             return 0.0
         return await self._pause(wait_us, progress=progress)
 
-    async def _take_waiting(self, node_id: str, most: int) -> list[Run]:
+    async def _take_waiting(self, node_id: str) -> list[Run]:
         """Claim queued runs: all if somebody called, or if one is there that nobody offers."""
+        most = min(self._most(), self.batch_size)
+        if most <= 0:
+            return []
         now = self.clock.now_us()
         called, self._called = self._called or self._foreseen_us <= now, False
         until_us = now - (0 if called else self.sweep_us())
@@ -184,6 +187,10 @@ class Firing(Service):
 
     def _free(self) -> int:
         return self.max_queue - len(self.timers) - len(self.execution)
+
+    def _most(self) -> int:
+        """Return how many queued runs are worth claiming: what waits here may start elsewhere."""
+        return max(min(self._free(), self.execution.spare()), 0)
 
     async def _pause(self, wait_us: int | None, *, progress: bool) -> float:
         """Return the seconds until something can be decided; after progress, perhaps at once."""

@@ -396,10 +396,12 @@ def test_a_planned_run_that_waits_for_a_limit_says_so_until_it_starts():
 def test_what_a_hold_stopped_does_not_start_though_it_could_not_be_handed_back():
     async def tell(small):
         engine = small.cluster.lives[0].engine
-        engine.execution.workers = 1
+        engine.execution.workers = 4
         small.script["long", "work"] = [(4, DONE)]
         job = await small.job("held")
-        await small.start(await small.job("long"))
+        long = await small.job("long", overlap="allow")
+        for _ in range(4):
+            await small.start(long)
         await passes(0.5)
         run = await small.start(job)
         await passes(0.5)

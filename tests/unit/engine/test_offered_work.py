@@ -175,3 +175,28 @@ def test_claims_cut_short_by_a_stop_go_back_and_are_not_lost():
         assert (row.state, row.attempt) == ("succeeded", 1)
 
     story(tell, roles=SPLIT)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_work_that_waits_is_shared_by_the_workers_there_are(broken, by_hand):
+    """Nobody keeps for its busy workers what another node could start, not even one that comes."""
+
+    async def tell(small):
+        small.cluster.broker.lost = broken
+        for life in list(small.cluster.lives.values()):
+            life.engine.execution.workers = 2
+        small.cluster.crash(small.cluster.lives[3], "to come later")
+        made = []
+        for number in range(24):
+            small.script[f"j{number}", "work"] = [(5, DONE)]
+            made.append(await small.job(f"j{number}", schedule="@every 60s"))
+        for job in made if by_hand else ():
+            await small.start(job)
+        await passes(3 if by_hand else 63)
+        small.boot(3).engine.execution.workers = 2
+        await passes(40)
+        assert len(small.begun) == 24
+        assert small.begun[-1][1] - small.begun[0][1] < 28
+
+    story(tell, roles=(("scheduler",), ("worker",), ("worker",), ("worker",)))

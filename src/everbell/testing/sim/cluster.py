@@ -50,6 +50,7 @@ CRASH_POINTS = (
     "during:check",
     "after:output",
 )
+PLACES = 4
 SECRET = b"s" * 32
 SPLIT: tuple[tuple[Role, ...], ...] = (("scheduler",), ("worker",), ("scheduler", "worker"))
 """One node schedules, the next one works, and a third does both."""
@@ -132,7 +133,7 @@ class Cluster:
         self.faults = Faults()
         self.jump = [0]
         self.peak = [0]
-        self.skews = [0, 0, 0]
+        self.skews = [0] * PLACES
         self.broker = MemoryBroker(SimClock(base_us))
         self._roles: tuple[tuple[Role, ...], ...] = ()
         self.chance = random.Random(f"{seed}/cluster")
