@@ -34,6 +34,7 @@ class ClockWatch:
         # Nothing is known of the clock at the start: it has to be right at the first look.
         self._bad = BEATS - 1
         self._doubted = False
+        self._judged = False
         self.offset_s: float | None = None
         self.trouble = ""
 
@@ -52,12 +53,21 @@ class ClockWatch:
             self._doubted = abs(_parted_s(self._before, self.now())) > max(PACE_S, self._most_s)
         return not self._doubted
 
+    def right(self) -> bool:
+        """Return whether the clock is known to be right: who lives and what is old go by it."""
+        return self._judged and not self.trouble and self.sure()
+
+    def lag_us(self) -> int:
+        """Return what is to be added to a clock that is off to get the store's; 0 = it is right."""
+        return round(self.offset_s * US) if self.trouble and self.offset_s is not None else 0
+
     def looked(self, begun: Moment, store_us: int | None) -> None:
         """Judge at the end of a request begun at ``begun``; ``store_us`` is the store's clock."""
         ended = self.now()
         off = self._offset(begun, ended, store_us)
         if off is not None:
             self._doubted = bool(off)
+        self._judged = store_us is None or self.offset_s is not None
         said = self._pace(ended)
         if said is None:
             return

@@ -69,7 +69,8 @@ class Heartbeat(Service):
     ``trouble`` says what else is wrong with a node that works all the same.
 
     ``calm`` tells whether the node may judge others: not within a lease after it could not renew
-    its own, or after the wall clock jumped, since then every lease looks over, also of the living.
+    its own, or after the wall clock jumped, since then every lease looks over, also of the living;
+    and not by a clock that is off. Such a node tells its own lease by the store's clock.
     """
 
     name = "heartbeat"
@@ -136,7 +137,8 @@ class Heartbeat(Service):
             self._see()
             self._calm_from = self.clock.monotonic() + self._thresholds.lease_s
             self.wake()
-        return self.trusted() and self.clock.monotonic() >= self._calm_from
+        rested = self.clock.monotonic() >= self._calm_from
+        return self.trusted() and rested and self.clockwatch.right()
 
     @property
     def _margin_s(self) -> float:
@@ -194,7 +196,7 @@ class Heartbeat(Service):
         self.drained = drained
 
     def _node(self, rss: int, cpu: float) -> Node:
-        now = self.clock.now_us()
+        now = self.clock.now_us() + self.clockwatch.lag_us()
         running, queued = self.busy()
         state: Literal["up", "draining", "throttled"] = "throttled" if self.throttled else "up"
         if self.stopping or self.drained:

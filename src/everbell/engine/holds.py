@@ -17,7 +17,10 @@ log = logging.getLogger(__name__)
 
 
 class HoldEnds(Service):
-    """Releases holds at their ``until_us``, however late: by then their choice ends."""
+    """Releases holds at their ``until_us``, however late: by then their choice ends.
+
+    ``may_judge`` tells whether the clock is right.
+    """
 
     name = "holds"
 
@@ -32,9 +35,12 @@ class HoldEnds(Service):
         self._store = store
         self._period_s = period_s
         self.released: Callable[[], None] = lambda: None
+        self.may_judge: Callable[[], bool] = lambda: True
 
     async def step(self) -> float:
         """Look once; return the seconds until the next hold ends, or until another look."""
+        if not self.may_judge():
+            return self._period_s
         ends = [hold for hold in await self._store.list_holds() if hold.until_us is not None]
         now = self.clock.now_us()
         over = [hold for hold in ends if hold.until_us is not None and hold.until_us <= now]

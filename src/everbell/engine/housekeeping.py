@@ -17,6 +17,8 @@ from everbell.ports.store import NewRun, Store, Verdict
 log = logging.getLogger(__name__)
 
 ORPHANS_MAX = 500
+UNSURE_S = 5.0
+"""Until a clock that is off is asked for again."""
 LOOK_S = 0.25
 """Between looks for the dead, where the store sees them at once."""
 PURGE_MAX = 2000
@@ -149,7 +151,10 @@ class Reporter(Service):
 
 
 class Retention(Service):
-    """Forgets final runs and audit entries older than is kept, a batch of runs at a time."""
+    """Forgets final runs and audit entries older than is kept, a batch of runs at a time.
+
+    ``may_judge`` tells whether the clock is right: one that is ahead would forget what is young.
+    """
 
     name = "retention"
 
@@ -169,9 +174,12 @@ class Retention(Service):
         self._audit_us = int(audit_days * DAY_US)
         self._audit_purged_us = 0
         self._period_s = period_s
+        self.may_judge: Callable[[], bool] = lambda: True
 
     async def step(self) -> float:
         """Forget one batch. Days (UTC) are forgotten as a whole, which stores can do at once."""
+        if not self.may_judge():
+            return min(UNSURE_S, self._period_s)
         now = self.clock.now_us()
         before = now - self._history_us
         gone = await self._store.purge(before - before % DAY_US, PURGE_MAX)

@@ -173,6 +173,7 @@ class NodeEngine:
         self.firing.tally = self.loads.decided
         self.finisher.tally = self.loads.ended
         self.recovery.may_judge = self.heartbeat.calm
+        self.retention.may_judge = self.holds.may_judge = self.heartbeat.clockwatch.right
         self.recovery.died = self._died
         self.watcher.changed = self._foreign_change
         self.watcher.looked = self._looked

@@ -73,6 +73,24 @@ def test_without_a_clock_of_the_store_the_own_one_is_believed(clock: HandClock) 
     assert watch.sure()
 
 
+def test_a_clock_is_right_once_it_was_judged_and_is_not_off(clock: HandClock) -> None:
+    watch = ClockWatch(clock, 0.1)
+    assert not watch.right(), "nobody has looked yet"
+    look(watch, clock, 0.0, lasts_s=1.0)
+    assert not watch.right(), "the store has a clock, and it is not known yet"
+    look(watch, clock, 0.02)
+    assert (watch.right(), watch.lag_us()) == (True, 0)
+    look(watch, clock, -5.0)
+    look(watch, clock, -5.0)
+    assert not watch.right()
+    assert watch.lag_us() == pytest.approx(-5 * US, abs=10_000)
+    look(watch, clock, 0.0)
+    assert (watch.right(), watch.lag_us()) == (True, 0)
+    alone = ClockWatch(clock, 0.1)
+    look(alone, clock, None)
+    assert alone.right(), "the store has no clock of its own"
+
+
 def test_a_slow_answer_tells_nothing(clock: HandClock) -> None:
     watch = ClockWatch(clock, 0.1)
     assert look(watch, clock, 0.5, lasts_s=0.4) == ""
@@ -168,6 +186,22 @@ async def test_a_wrong_clock_drains_the_node_and_a_right_one_ends_that(clock: Ha
         await one.step()
     await one.step()
     assert store.seen[-1].state == "up"
+
+
+@pytest.mark.parametrize("off_s", [5, -5, 60 * 86400])
+async def test_a_node_whose_clock_is_off_judges_nobody_and_leases_by_the_stores(
+    clock: HandClock, off_s: int
+) -> None:
+    store = Answers()
+    one = heartbeat(store, clock)
+    for _ in range(3):
+        clock.go(2)
+        store.pulse = Pulse(accepted=True, store_us=clock.wall - off_s * US, schema=7)
+        await one.step()
+        assert not one.calm()
+    true_us = clock.wall - off_s * US
+    assert store.seen[-1].heartbeat_us == pytest.approx(true_us, abs=1000)
+    assert store.seen[-1].lease_until_us == pytest.approx(true_us + 6 * US, abs=1000)
 
 
 async def test_a_newer_schema_is_told_and_the_node_goes_on(clock: HandClock) -> None:

@@ -68,3 +68,16 @@ async def test_of_two_nodes_one_ends_it(store):
     await asyncio.gather(*(one.step() for one in both))
     assert await store.list_holds() == []
     assert len(await store.list_audit(None, 10)) == 1
+
+
+async def test_no_hold_ends_by_a_clock_that_is_not_right(store):
+    clock = Clock()
+    job = await add_job(store, cursor=NOW + SEC)
+    await store.add_hold(replace(hold("job", job.id), until_us=NOW - SEC, then="once"))
+    ends = service(store, clock)
+    ends.may_judge = lambda: False
+    assert await ends.step() == 1.0
+    assert len(await store.list_holds()) == 1
+    ends.may_judge = lambda: True
+    await ends.step()
+    assert await store.list_holds() == []

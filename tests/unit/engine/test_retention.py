@@ -52,3 +52,15 @@ async def test_runs_are_forgotten_by_whole_days():
     assert await retention.step() < 1, "there is more, a day at once may be more than was asked for"
     assert await retention.step() > 1
     assert asked == [NOW - NOW % DAY_US - 30 * DAY_US] * 2
+
+
+async def test_nothing_is_forgotten_by_a_clock_that_is_not_right():
+    store = MemoryStore()
+    await store.audited(entry(NOW - 31 * DAY_US)).add_project(project("a"))
+    retention = Retention(Clock(), lambda *_: None, store, 1.0, audit_days=30.0)
+    retention.may_judge = lambda: False
+    assert 0 < await retention.step() < 60, "it asks again before long"
+    assert len(await store.list_audit(None, 10)) == 1
+    retention.may_judge = lambda: True
+    await retention.step()
+    assert await store.list_audit(None, 10) == []
