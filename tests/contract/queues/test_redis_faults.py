@@ -198,6 +198,16 @@ async def test_a_key_of_another_kind_is_said_and_stops_nobody(own):
     await until(lambda: queue.healthy)
 
 
+async def test_who_only_takes_notices_that_the_stream_can_be_read_again(own):
+    own.server.command("SET", "everbell:jobs", "mine")
+    worker = await own.process()
+    assert await worker.take(10, 0.2) == []
+    assert not worker.healthy
+    own.server.command("DEL", "everbell:jobs")
+    await worker.take(10, 0.2)
+    assert (worker.healthy, worker.trouble) == (True, "")
+
+
 async def test_entries_that_are_no_offers_are_removed(own):
     queue = await own.process()
     assert await queue.take(1, 0.01) == []

@@ -55,7 +55,8 @@ class RedisReadyQueue:
         self._abandoned_s = abandoned_s
         self._keys: list[RunKey] = []
         self._ended: list[str] = []
-        self._refusal = ""
+        # What takes entries can be read, but not the other way round: writes may be refused alone.
+        self._refused = {"offers": "", "takers": ""}
         self._usual = 1
         self._cursor: bytes = b"0-0"
         self._look_at = link.clock.monotonic() + abandoned_s / 2
@@ -65,12 +66,13 @@ class RedisReadyQueue:
     @property
     def healthy(self) -> bool:
         """Whether offers reach anybody."""
-        return self._link.healthy and not self._refusal
+        return self._link.healthy and not any(self._refused.values())
 
     @property
     def trouble(self) -> str:
         """Why not."""
-        return self._link.trouble or self._refusal
+        refusals = (text for text in self._refused.values() if text)
+        return self._link.trouble or next(refusals, "")
 
     async def offer(self, keys: Sequence[RunKey]) -> None:
         """Hand keys on in the background; nothing while the server is away."""
@@ -122,7 +124,7 @@ class RedisReadyQueue:
             self._ended.clear()
             return False
         if added:
-            self._judge(answers[:added])
+            self._judge("offers", answers[:added])
         return bool(self._keys or self._ended)
 
     def _entry(self, keys: Sequence[RunKey]) -> tuple[Word, ...]:
@@ -134,13 +136,15 @@ class RedisReadyQueue:
             return []
         return [("XACK", self._stream, self._group, *ids), ("XDEL", self._stream, *ids)]
 
-    def _judge(self, answers: Sequence[Any]) -> None:
-        """Note whether the stream takes entries. The newest refusal counts."""
+    def _judge(self, whom: str, answers: Sequence[Any]) -> None:
+        """Note whether the stream serves offers, or takers. The newest refusal counts."""
         refused = [one for one in answers if isinstance(one, ResponseError)]
         now = words(refused[-1], self._link.where) if refused else ""
-        if now and not self._refusal:
-            log.warning("offers are dropped (redis.job_store): %s", now)
-        self._refusal = now and f"redis.job_store {self._stream!r}: {now}"
+        if now and not self._refused[whom]:
+            log.warning("%s are refused (redis.job_store): %s", whom, now)
+        self._refused[whom] = now and f"redis.job_store {self._stream!r}: {now}"
+        if whom == "offers" and not now:
+            self._refused["takers"] = ""
 
     # --- taking ----------------------------------------------------------------------------
 
@@ -159,6 +163,7 @@ class RedisReadyQueue:
             [answer] = await self._link.over(self._ear, command, wait_s=wait_s)
             if isinstance(answer, ResponseError):
                 return []  # flushed once more just now
+        self._judge("takers", [])
         found = await self._read(answer[0][1] if answer else [])
         if found:
             self._usual = max(1, sum(len(one.keys) for one in found) // len(found))
@@ -192,7 +197,7 @@ class RedisReadyQueue:
             if not isinstance(made, ResponseError) or str(made).startswith("BUSYGROUP"):
                 return True
             error = made
-        self._judge([error])
+        self._judge("takers", [error])
         await self._link.clock.sleep(min(wait_s, 1.0))
         return False
 
