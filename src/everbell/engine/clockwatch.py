@@ -13,7 +13,9 @@ log = logging.getLogger(__name__)
 BEATS = 2
 """So many looks in a row must be bad: one may be a pause between two readings."""
 SHORT_S = 0.25
-"""A request that lasted longer tells too little of the store's clock."""
+"""A request that lasted longer tells of the store's clock only what is certain."""
+SLOW_LOOKS = 5
+"""After so many of these in a row a clock that may be right is taken for right."""
 PACE_S = 0.25
 """Seconds by which wall and monotonic clock may part between two looks."""
 LEAST_S = 0.5
@@ -35,6 +37,7 @@ class ClockWatch:
         self._bad = BEATS - 1
         self._doubted = False
         self._judged = False
+        self._slow = 0
         self.offset_s: float | None = None
         self.trouble = ""
 
@@ -67,9 +70,11 @@ class ClockWatch:
         off = self._offset(begun, ended, store_us)
         if off is not None:
             self._doubted = bool(off)
-        self._judged = store_us is None or self.offset_s is not None
+        self._judged = self._judged or store_us is None or off is not None
         said = self._pace(ended)
         if said is None:
+            return
+        if not said and off is None and store_us is not None:
             return
         said = said or off or ""
         self._bad = self._bad + 1 if said else 0
@@ -101,10 +106,15 @@ class ClockWatch:
         None = nothing can be told.
         """
         lasted_s = (ended.monotonic_us - begun.monotonic_us) / US
-        if store_us is None or lasted_s > SHORT_S:
+        if store_us is None:
             return None
-        self.offset_s = (store_us - (begun.wall_us + ended.wall_us) / 2) / US
-        if abs(self.offset_s) - lasted_s / 2 <= self._most_s:
+        offset_s = (store_us - (begun.wall_us + ended.wall_us) / 2) / US
+        is_slow, may_be_right = lasted_s > SHORT_S, abs(offset_s) - lasted_s / 2 <= self._most_s
+        self._slow = self._slow + 1 if is_slow else 0
+        if is_slow and may_be_right and self._slow < SLOW_LOOKS:
+            return None
+        self.offset_s = offset_s
+        if may_be_right:
             return ""
         return (
             f"off by {-self.offset_s:+.2f} s from the database's clock; {MEND},"

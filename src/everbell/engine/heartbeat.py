@@ -156,6 +156,8 @@ class Heartbeat(Service):
         pulse = await self._store.heartbeat(self.last)
         if not pulse.accepted:
             log.error("this node was declared dead while it could not renew its lease; it rejoins")
+            # Until the store knows the new id, what is claimed under it is an orphan.
+            self._renewed = self.clock.monotonic() - self._thresholds.lease_s
             self.fenced()
             return 0.0
         self.clockwatch.looked(begun, pulse.store_us)

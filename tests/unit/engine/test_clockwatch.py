@@ -91,11 +91,49 @@ def test_a_clock_is_right_once_it_was_judged_and_is_not_off(clock: HandClock) ->
     assert alone.right(), "the store has no clock of its own"
 
 
-def test_a_slow_answer_tells_nothing(clock: HandClock) -> None:
+def test_a_slow_answer_tells_only_what_is_certain(clock: HandClock) -> None:
     watch = ClockWatch(clock, 0.1)
-    assert look(watch, clock, 0.5, lasts_s=0.4) == ""
+    assert look(watch, clock, 0.2, lasts_s=0.4) == ""
     assert watch.offset_s is None
     assert look(watch, clock, 0.15, lasts_s=0.2) == ""
+    late = ClockWatch(clock, 0.1)
+    assert "off by -3.00 s" in look(late, clock, 3.0, lasts_s=1.0)
+
+
+def test_a_wrong_clock_is_not_made_right_by_a_slow_answer(clock: HandClock) -> None:
+    watch = ClockWatch(clock, 0.1)
+    assert look(watch, clock, 0.3)
+    assert look(watch, clock, 0.3, lasts_s=0.6)
+    assert look(watch, clock, 0.3)
+    for _ in range(4):
+        assert look(watch, clock, 0.0, lasts_s=0.6)
+    assert look(watch, clock, 0.0, lasts_s=0.6) == "", "it may be right, and all answers are slow"
+
+
+def test_where_all_answers_are_slow_nodes_judge_after_a_while(clock: HandClock) -> None:
+    watch = ClockWatch(clock, 0.1)
+    for _ in range(4):
+        look(watch, clock, 0.0, lasts_s=0.4)
+        assert not watch.right()
+    look(watch, clock, 0.0, lasts_s=0.4)
+    assert watch.right()
+    clock.wall += 3600 * US
+    assert not watch.right()
+
+
+async def test_a_node_that_was_declared_dead_is_nobody_until_it_has_joined(
+    clock: HandClock,
+) -> None:
+    store = Answers()
+    one = heartbeat(store, clock)
+    await one.step()
+    assert one.trusted()
+    store.pulse = Pulse(accepted=False)
+    await one.step()
+    assert not one.trusted(), "a claim under the new id would be taken for an orphan"
+    store.pulse = Pulse(accepted=True, schema=7)
+    await one.step()
+    assert one.trusted()
 
 
 def test_a_clock_that_stands_still_is_trouble_until_it_goes(clock: HandClock) -> None:
