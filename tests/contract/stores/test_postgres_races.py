@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from everbell.domain.errors import StoreUnavailable
 from everbell.domain.run import RunKey
-from everbell.stores.postgres import PostgresStore, ledger, locks
+from everbell.stores.postgres import PostgresStore, ledger, locks, queue
 from everbell.stores.postgres.days import DAY_US
 from everbell.testing.contracts.history import chunk
 from everbell.testing.contracts.making import (
@@ -173,6 +173,32 @@ async def test_a_limit_that_a_job_was_just_given_is_kept(
     assert taking not in done, "taken without the lock"
     await holder.rollback()
     assert [run.key.job_id for run in await taking] == [job.id]
+
+
+async def test_who_lost_the_race_for_runs_lets_go_of_their_jobs_before_the_next_try(
+    store: PostgresStore, con: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it locks further jobs in another order than others do: a deadlock, told after 1 s."""
+    first, second = await add_jobs(store, new_job("a", cursor=None), new_job("b", cursor=None))
+    await store.enqueue(new_run(second, due=NOW - 1), NOW)
+    choose = queue._choose
+    calls = 0
+
+    async def chosen(sql: Any, now_us: int, limit: int) -> Any:
+        nonlocal calls
+        calls += 1
+        found = await choose(sql, now_us, limit)
+        if calls == 1:
+            [taken] = await store.take_queued("n2", NOW, 9)
+            assert taken.key.job_id == second.id
+            await store.enqueue(new_run(first), NOW)
+        elif calls == 3:
+            await con.fetch("SELECT 1 FROM jobs WHERE id = $1 FOR UPDATE NOWAIT", second.id)
+        return found
+
+    monkeypatch.setattr(queue, "_choose", chosen)
+    assert [run.key.job_id for run in await store.take_queued("n1", NOW, 9)] == [first.id]
+    assert calls == 3
 
 
 async def test_busy_timeout_zero_waits_for_nobody(url: str, store: PostgresStore, con: Any) -> None:

@@ -70,7 +70,8 @@ _HAND_BACK = (
     " AND r.attempt = a.attempt AND r.token = a.token AND r.state || '' = 'claimed'"
 )
 _PAGE = 256
-_RACES = 20
+RACES = 20
+"""How often a node tries again that lost all it had chosen."""
 
 
 def _queued(new: NewRun) -> Run:
@@ -126,31 +127,28 @@ async def hand_back(sql: Sql, runs: Sequence[Run], now_us: int) -> int:
 
 async def take_queued(
     sql: Sql, node: str, now_us: int, limit: int, keys: Sequence[RunKey] | None
-) -> list[Run]:
-    """See RunStore.take_queued.
+) -> list[Run] | None:
+    """See RunStore.take_queued. None: others took all that was chosen; there may be more.
 
     What looks startable is chosen first, then locked and looked at again: others may take the same.
+    Who tries again begins a new transaction: jobs are locked in one order, all at once.
     """
-    asked = None if keys is None else dict.fromkeys(keys)
-    for _ in range(_RACES):
-        if asked is None:
-            chosen = await _choose(sql, now_us, limit)
-        else:
-            chosen = await _choose_of(sql, now_us, limit, asked)
-        if not chosen:
-            return []
-        await locks.jobs(sql, [row[1] for row in chosen])
-        limited = any(row[5] for row in chosen)
-        if limited:
-            await locks.limits(sql)
-        still = await sql.rows(_STILL, *rows.columns(((r[0], r[1], r[2]) for r in chosen), 3))
-        room = _Room(sql)
-        await room.look(still)
-        # Of a job that got a limit just now nothing is taken before the next look, with its lock.
-        mine = [row for row in still if (limited or not row[5]) and room.take(row)]
-        if mine:
-            return await _take(sql, node, now_us, mine)
-    return []
+    if keys is None:
+        chosen = await _choose(sql, now_us, limit)
+    else:
+        chosen = await _choose_of(sql, now_us, limit, dict.fromkeys(keys))
+    if not chosen:
+        return []
+    await locks.jobs(sql, [row[1] for row in chosen])
+    limited = any(row[5] for row in chosen)
+    if limited:
+        await locks.limits(sql)
+    still = await sql.rows(_STILL, *rows.columns(((r[0], r[1], r[2]) for r in chosen), 3))
+    room = _Room(sql)
+    await room.look(still)
+    # Of a job that got a limit just now nothing is taken before the next look, with its lock.
+    mine = [row for row in still if (limited or not row[5]) and room.take(row)]
+    return await _take(sql, node, now_us, mine) if mine else None
 
 
 async def _choose_of(sql: Sql, now_us: int, limit: int, keys: Iterable[RunKey]) -> list[Any]:

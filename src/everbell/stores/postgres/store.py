@@ -305,7 +305,11 @@ class PostgresStore:
         self, node: str, now_us: int, limit: int, keys: Sequence[RunKey] | None = None
     ) -> list[Run]:
         """See RunStore."""
-        return await self._write(lambda sql: queue.take_queued(sql, node, now_us, limit, keys))
+        for _ in range(queue.RACES):
+            taken = await self._write(lambda sql: queue.take_queued(sql, node, now_us, limit, keys))
+            if taken is not None:
+                return taken
+        return []
 
     async def mark_running(
         self,

@@ -104,7 +104,13 @@ BEGIN
         RETURN;
     END IF;
     IF old.parent = 'ended_runs' THEN
-        EXECUTE format('SELECT count(*) FROM %I', old.name) INTO gone;
+        -- To count many millions takes longer than an answer is waited for.
+        IF pg_table_size(old.name::regclass) < 268435456 THEN
+            EXECUTE format('SELECT count(*) FROM %I', old.name) INTO gone;
+        ELSE
+            SELECT greatest(reltuples, 0)::bigint INTO gone FROM pg_class
+            WHERE oid = old.name::regclass;
+        END IF;
     END IF;
     EXECUTE format('DROP TABLE %I', old.name);
     DELETE FROM partitions WHERE name = old.name;
@@ -175,6 +181,8 @@ RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     ended bigint;
 BEGIN
+    -- First, as all others lock jobs before runs.
+    UPDATE jobs SET failures = 0 WHERE failures > 0 AND id = ANY (p_reset);
     WITH gone AS (
         DELETE FROM runs r
         USING unnest(p_slot, p_job, p_trigger, p_attempt, p_token, p_state, p_started, p_finished,
@@ -196,7 +204,6 @@ BEGIN
     IF ended <> cardinality(p_slot) THEN
         RAISE EXCEPTION 'not plain' USING ERRCODE = 'EB001';
     END IF;
-    UPDATE jobs SET failures = 0 WHERE failures > 0 AND id = ANY (p_reset);
 END
 $$;
 
