@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 
 import asyncpg
 
@@ -25,10 +26,13 @@ AGAIN = (
 
 # SQLSTATE, or its class: what it means, and what to do. The longest match counts.
 _STATES: dict[str, tuple[str, str]] = {
-    "08": ("the connection to the database was lost", "it is tried again by itself"),
+    "08": (
+        "the connection to the database was lost",
+        "nodes try again by themselves; see the server's log: it may refuse database.tls.cert",
+    ),
     "28": (
         "the database refuses the login",
-        "check user and password in database.url (database.username, password), and pg_hba.conf",
+        "check database.url (database.username and password), database.tls, and pg_hba.conf",
     ),
     "28P01": (
         "the database refuses the password",
@@ -71,6 +75,10 @@ _LOST = (
     asyncpg.InternalClientError,
 )
 _UNREACHABLE = "check that it runs, and the host in database.url, or database.addr"
+_UNTRUSTED = (
+    "check database.tls.ca, and that the server's certificate has the host's name as it stands in"
+    " database.url (database.addr)"
+)
 READ_ONLY = "25006"
 """The primary became a standby under our connections: nothing was done, and they are of no use."""
 RESTORE = "restore the newest backup of the database, or name an empty one"
@@ -115,6 +123,9 @@ def translate(error: BaseException, where: str, *, unknown: bool) -> StoreError 
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         message, hint = _STATES[READ_ONLY]
         return StoreUnavailable(f"{message}: {where}", hint=hint)
+    if isinstance(error, ssl.SSLError):
+        message = f"no trusted connection to the database: {where} ({_short(error)})"
+        return StoreUnavailable(message, hint=_UNTRUSTED)
     message = f"the database can't be reached: {where} ({_short(error)})"
     return StoreUnavailable(message, hint=_UNREACHABLE)
 
