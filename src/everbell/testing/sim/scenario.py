@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from everbell.config.schema import Engine, Execution, NodeSettings, Settings
+from everbell.config.schema import Engine, Execution, NodeSettings, Role, Settings
 from everbell.domain.job import US
 from everbell.domain.run import Run
 from everbell.ports.store import JobFilter, Page, RunFilter
 from everbell.services.context import Services
 from everbell.testing.sim.checkers import check_all
-from everbell.testing.sim.cluster import CRASH_POINTS, SECRET, Cluster
+from everbell.testing.sim.cluster import CRASH_POINTS, SECRET, SPLIT, Cluster
 from everbell.testing.sim.history import History, Violation
 from everbell.testing.sim.loop import VirtualLoop
 from everbell.testing.sim.operations import Operator
@@ -31,6 +31,13 @@ STARTS = (
 )
 KINDS = ("crash", "pause", "outage", "unavailable", "unknown", "jump", "stop", "latency", "ops")
 QUIET_ROUNDS = 40
+LAYOUTS: dict[str, tuple[tuple[Role, ...], ...]] = {
+    "split": SPLIT,
+    "api": (("scheduler",), ("worker",), ("api",)),
+    "equals": (("scheduler", "worker"),) * 3,
+    "workers": (("scheduler",), ("worker",), ("worker",)),
+}
+"""Who does what in a cluster that is joined by a broker."""
 SKEW_US = 20_000
 MOST_SKEW_US = 49_000
 """Two such clocks differ by less than what is promised to be harmless (0.1 s)."""
@@ -48,6 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[str, ...]
     store: str = "memory"
     roles: str = "both"
+    layout: str = "split"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +94,10 @@ def draw(seed: int, *, store: str = "", minutes: float = 0) -> Options:
         drawn = msgspec.structs.replace(drawn, faults=(*drawn.faults, "partition"))
     if chance.random() < 0.3:
         drawn = msgspec.structs.replace(drawn, faults=(*drawn.faults, "skew"))
+    if drawn.nodes > 1 and chance.random() < 0.3:
+        drawn = msgspec.structs.replace(drawn, faults=(*drawn.faults, "clock"))
+    if roles == "split":
+        drawn = msgspec.structs.replace(drawn, layout=chance.choice(sorted(LAYOUTS)))
     if store:
         drawn = msgspec.structs.replace(drawn, store=store)
     return msgspec.structs.replace(drawn, minutes=minutes) if minutes else drawn
@@ -129,7 +141,7 @@ class _Simulation:
         self.store = store
         self.cluster = Cluster(options.seed, loop, self.store, settings=settings, base_us=base_us)
         if options.roles == "split":
-            self.cluster.split()
+            self.cluster.split(LAYOUTS[options.layout])
         self.loop = loop
         self.clock = SimClock(base_us)
         self.clock.jump, self.clock.peak = self.cluster.jump, self.cluster.peak
@@ -163,6 +175,8 @@ class _Simulation:
         for slot in range(self.options.nodes):
             most_us = MOST_SKEW_US if "skew" in on else SKEW_US
             self.cluster.skews[slot] = self.chance.randrange(-most_us, most_us)
+            if "clock" in on and slot == self.options.nodes - 1:
+                self._misset(slot)
             self.cluster.boot(slot)
         await self._trouble(on)
         await self._heal()
@@ -176,6 +190,14 @@ class _Simulation:
             steps=self.loop.steps,
             virtual_s=self.loop.time(),
         )
+
+    def _misset(self, slot: int) -> None:
+        """Give a node a clock that is wrong until all is healed; the store has a right one."""
+        right = SimClock(self.clock.base_us)
+        right.jump, right.peak = self.cluster.jump, self.cluster.peak
+        self.cluster.shared.clock_us = right.now_us
+        off_s = self.chance.choice([-3600.0, -30.0, -1.0, 1.0, 30.0, 3600.0])
+        self.cluster.skews[slot] = round(off_s * US)
 
     async def _trouble(self, on: set[str]) -> None:
         end = self.loop.time() + self.options.minutes * 60
@@ -278,8 +300,10 @@ class _Simulation:
         faults = self.cluster.faults
         faults.latency_s, faults.unavailable, faults.unknown, faults.outage = 0.01, 0.0, 0.0, False
         self.cluster.broker.lost = False
+        self.cluster.skews = [0 if abs(it) > MOST_SKEW_US else it for it in self.cluster.skews]
         for life in list(self.cluster.lives.values()):
             life.armed = None
+            life.clock.skew_us = self.cluster.skews[life.slot]
             self.cluster.cut(life, "open")
             self.cluster.resume(life)
         for slot in range(self.options.nodes):
