@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from everbell.domain.records import Node
 
 _GONE = frozenset({"dead", "left"})
+_LACKING = {"scheduler": "no slot is decided", "worker": "runs wait in the queue"}
 
 
 def notices(node: Node, others: Iterable[Node], now_us: int) -> dict[str, str]:
@@ -16,9 +17,11 @@ def notices(node: Node, others: Iterable[Node], now_us: int) -> dict[str, str]:
     and no slot runs twice whatever nodes are called.
     """
     said: dict[str, str] = {}
+    roles = set(node.roles)
     for other in sorted(others, key=lambda it: (it.name, it.started_us, it.id)):
         if other.id == node.id or other.state in _GONE or other.lease_until_us < now_us:
             continue
+        roles.update(other.roles)
         if other.version != node.version:
             text = f"this node runs {node.version}, node {other.name} runs {other.version}"
             said.setdefault("version", f"{text}: finish the upgrade")
@@ -31,6 +34,9 @@ def notices(node: Node, others: Iterable[Node], now_us: int) -> dict[str, str]:
         if other.name == node.name and _together(node, other):
             text = f"another living process ({other.host}, pid {other.pid}) has the name"
             said.setdefault("name", f"{text} {node.name!r} too: give each its own node.name")
+    for role, lacking in _LACKING.items():
+        if role not in roles:
+            said["roles"] = f"no living node has the role {role}: {lacking}, see node.roles"
     return said
 
 

@@ -53,3 +53,14 @@ def test_a_killed_node_is_no_namesake_of_its_successor() -> None:
     new = replace(ME, started_us=NOW - 2 * US, heartbeat_us=NOW)
     assert notices(new, [old], NOW) == {}
     assert set(notices(new, [replace(old, heartbeat_us=NOW)], NOW)) == {"name"}
+
+
+def test_a_cluster_in_which_nobody_works_or_schedules_says_so() -> None:
+    alone = replace(ME, roles=("scheduler", "api"))
+    worker = replace(OTHER, roles=("worker",))
+    text = "no living node has the role worker: runs wait in the queue, see node.roles"
+    assert notices(alone, [alone], NOW) == {"roles": text}
+    assert notices(alone, [alone, worker], NOW) == {}
+    assert notices(alone, [alone, replace(worker, state="left")], NOW) == {"roles": text}
+    text = "no living node has the role scheduler: no slot is decided, see node.roles"
+    assert notices(worker, [worker], NOW) == {"roles": text}
