@@ -82,6 +82,7 @@ class Firing(Service):
         self.sweep_us: Callable[[], int] = lambda: 0
         self.took: Callable[[], None] = lambda: None
         self._called = False
+        self._quiet = False
         # The time of the first run that is known to wait for it: nobody offers that one.
         self._foreseen_us = NEVER_US
         self._claiming = asyncio.Lock()
@@ -139,7 +140,13 @@ class Firing(Service):
         node_id = self.node_id
         if self._reconcile:
             await self.adopt()
+        if self._quiet and not self._called:
+            # Nothing was due for a while: one look tells whether that is so still.
+            wait_s = await self._pause(None, progress=False)
+            if self._quiet:
+                return wait_s
         if not self.takes:
+            self._called = False
             progress, wait_us = await self._decide(node_id, self.batch_size)
             return await self._pause(wait_us, progress=progress)
         free = self._free()
@@ -198,6 +205,8 @@ class Firing(Service):
         share = self.share if self.decides else NOTHING
         next_us = await self.store.next_due_us(share, queued=self.takes)
         self._backlog = next_us is not None and next_us <= now
+        soon_us = now + self.limits.look_ahead_us + int(self.poll_s * US)
+        self._quiet = next_us is None or next_us > soon_us
         if next_us is None:
             return self.poll_s
         if next_us > now:
