@@ -44,7 +44,7 @@ HOUR_US = 3_600_000_000
 DAY_US = 24 * HOUR_US
 HOUR_S = 0.1
 KEPT_US = 4 * DAY_US
-LIMIT = 2
+LIMIT = 1
 """How many runs the limit "db" allows."""
 # name: overlap, max_running, limits
 JOBS: dict[str, tuple[Literal["skip", "queue", "allow"], int, tuple[str, ...]]] = {
@@ -54,6 +54,8 @@ JOBS: dict[str, tuple[Literal["skip", "queue", "allow"], int, tuple[str, ...]]] 
     "allow": ("allow", 1, ()),
     "limited": ("allow", 1, ("db",)),
     "limited2": ("queue", 2, ("db",)),
+    "limited3": ("skip", 1, ("db",)),
+    "limited4": ("allow", 1, ("db",)),
 }
 _EXPECTED = (ConflictError, NotFoundError, StoreConflict, StoreUnavailable, StoreUnknownOutcome)
 _ENDS: tuple[Literal["succeeded", "failed", "timed_out"], ...] = (

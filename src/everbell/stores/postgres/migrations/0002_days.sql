@@ -108,7 +108,7 @@ BEGIN
         IF pg_table_size(old.name::regclass) < 268435456 THEN
             EXECUTE format('SELECT count(*) FROM %I', old.name) INTO gone;
         ELSE
-            SELECT greatest(reltuples, 0)::bigint INTO gone FROM pg_class
+            SELECT greatest(reltuples::bigint, pg_table_size(oid) / 256) INTO gone FROM pg_class
             WHERE oid = old.name::regclass;
         END IF;
     END IF;
