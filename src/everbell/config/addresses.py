@@ -20,6 +20,8 @@ def split_host_port(text: str, port: int) -> tuple[str, int]:
 
     Raises ValueError with words that go on after the name of the setting.
     """
+    if "@" in text:
+        raise ValueError("must be a host and a port, without a login")
     found = _HOST_PORT.fullmatch(text.strip())
     if not found:
         raise ValueError("must be a host and a port, not " + repr(text[:80]))

@@ -141,13 +141,13 @@ def read_value(field: Field, value: Any, *, text: bool) -> Any:
     try:
         result = msgspec.convert(raw, field.type, strict=not text)
     except (msgspec.ValidationError, OverflowError):
-        raise _wrong(field, value) from None
+        raise _wrong(field, value, text=text) from None
     if isinstance(result, float) and not math.isfinite(result):
-        raise _wrong(field, value)
+        raise _wrong(field, value, text=text)
     return result
 
 
-def _wrong(field: Field, value: Any) -> ConfigError:
+def _wrong(field: Field, value: Any, *, text: bool) -> ConfigError:
     if field.name in SECRET:
         message = f"`{field.name}` must be {expectation(field)}"
         return ConfigError(message, hint="write it in quotes")
@@ -155,7 +155,7 @@ def _wrong(field: Field, value: Any) -> ConfigError:
     message = f"`{field.name}` must be {expectation(field)}, not {shown[:100]}"
     quoted = field.base is str and not isinstance(value, (dict, list))
     hint = f'write it in quotes: "{value}"' if quoted and value != "" else field.doc
-    if isinstance(value, str) and value.isdigit() and field.base in {int, float}:
+    if not text and isinstance(value, str) and value.isdigit() and field.base in {int, float}:
         hint = f"write it without quotes: {value}" if len(value) < 10 else field.doc
     return ConfigError(message, hint=hint)
 

@@ -208,3 +208,18 @@ def test_a_url_that_would_be_read_otherwise_is_refused_without_its_password(tmp_
 def test_a_url_of_any_lawful_form_is_taken(tmp_path, rest):
     url = f"postgresql://{rest}"
     assert load(tmp_path, f'[database]\nurl = "{url}"\n').settings.database.url == url
+
+
+@pytest.mark.parametrize("name", ["redis.addr", "database.addr"])
+def test_a_login_in_an_address_without_a_scheme_is_refused_and_not_repeated(tmp_path, name):
+    section, _, key = name.partition(".")
+    text = str(refused(tmp_path, f'[{section}]\n{key} = "u:hush@h:1"\n'))
+    assert f"`{name}` must be a host and a port, without a login" in text
+    assert "hush" not in text
+
+
+def test_a_number_that_is_too_small_is_not_told_to_lose_its_quotes(tmp_path):
+    env = {"EVERBELL_DATABASE_CONNECTIONS": "0"}
+    error = refused(tmp_path, "", env=env)
+    assert "at least 1" in str(error)
+    assert "quotes" not in str(error) + (error.hint or "")
