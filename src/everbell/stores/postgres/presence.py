@@ -203,12 +203,17 @@ class Presence:
                 await asyncio.wait_for(asyncio.Event().wait(), pause_s)
 
     async def _event(self) -> None:
-        while not self._wake.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CHECK_S):
-                    await self._wake.wait()
-            if self._con is not None and self._con.is_closed():
-                self._ended(self._con)
+        """Wait until there is something to do; the driver does not tell every end of a session."""
+        self._checks = asyncio.get_running_loop().call_later(CHECK_S, self._check)
+        try:
+            await self._wake.wait()
+        finally:
+            self._checks.cancel()
+
+    def _check(self) -> None:
+        if self._con is not None and self._con.is_closed():
+            self._ended(self._con)
+        self._checks = asyncio.get_running_loop().call_later(CHECK_S, self._check)
 
     async def _up(self) -> bool:
         """Bring the session to what is asked for, and tell others if it is not seen."""
