@@ -124,9 +124,9 @@ class Chaos:
     def _any(self, runs: Sequence[Run]) -> Run | None:
         return self.dice.choice(runs) if runs else None
 
-    def _claimed(self, runs: Sequence[Run]) -> None:
+    def _claimed(self, runs: Sequence[Run], asked_s: float) -> None:
         for run in runs:
-            self.told.append(("claimed", run.key, run.attempt, run.token))
+            self.told.append(("claimed", run.key, run.attempt, run.token, asked_s))
         self.held.extend(runs)
 
     async def decide(self) -> None:
@@ -146,9 +146,10 @@ class Chaos:
         return jobs
 
     async def _decided(self, given: list[Decision]) -> list[Decided]:
+        asked_s = asyncio.get_running_loop().time()
         answers = await self.store.decide(self.name, given, self.now()) if given else []
         for answer in answers:
-            self._claimed(answer.runs)
+            self._claimed(answer.runs, asked_s)
         return answers
 
     def _decision(self, job: DueJob, name: str) -> Decision:
@@ -183,7 +184,8 @@ class Chaos:
             where = RunFilter(states=("queued",))
             keys = [run.key for run in await self.store.list_runs(where, 5)]
         count = self.dice.randint(1, 3)
-        self._claimed(await self.store.take_queued(self.name, self.now(), count, keys))
+        asked_s = asyncio.get_running_loop().time()
+        self._claimed(await self.store.take_queued(self.name, self.now(), count, keys), asked_s)
 
     async def start(self) -> None:
         """Say of one's claims that they run."""
@@ -206,9 +208,11 @@ class Chaos:
             return
         self.old = [*self.old, *(it.run for it in ends)][-20:]
         twice = 2 if self.dice.random() < 0.2 else 1
+        asked_s = asyncio.get_running_loop().time()
         results = await asyncio.gather(
             *(self.store.finish(ends, self.now()) for _ in range(twice)), return_exceptions=True
         )
+        ended_s = asyncio.get_running_loop().time()
         seen: set[int] = set()
         for answers in results:
             if isinstance(answers, BaseException):
@@ -219,10 +223,10 @@ class Chaos:
                 if it.next_due_us is None:
                     run = it.run
                     end = (run.attempt, run.token, it.state, it.finished_us)
-                    self.told.append(("ended", run.key, *end))
+                    self.told.append(("ended", run.key, *end, ended_s))
                 elif answer.run.state not in FINAL and answer.run.token not in seen:
                     seen.add(answer.run.token)
-                    self._claimed([answer.run])
+                    self._claimed([answer.run], asked_s)
 
     def _end(self, run: Run) -> Finish:
         kind = self.dice.random()

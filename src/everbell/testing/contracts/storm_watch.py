@@ -74,10 +74,12 @@ class Watch:
                     self._compare(RunKey(*row[:3]), tuple(row[3:]))
 
     def _compare(self, key: RunKey, values: tuple[Any, ...]) -> None:
-        _, token, state, *_ = values
+        attempt, token, state, *_ = values
         last = self._tokens.get(key, 0)
-        # A slot that was withdrawn may be marked instead: nobody runs it.
-        if 0 < token < last:
+        # A slot that was withdrawn may be marked instead: nobody runs it. Who ran it nevertheless
+        # ends it with the token it had, also if others were given it, and lost it, since.
+        ran = state not in _STATES and attempt == 1 and not key.trigger_id
+        if 0 < token < last and not ran:
             self.faults.append(f"the token of {key} shrank: {last} to {token}")
         self._tokens[key] = max(token, last)
         before = self._final.get(key)
@@ -114,10 +116,12 @@ class Watch:
         if len(tokens) != len(set(tokens)):
             self.faults.append("a token was handed out twice")
         ends: dict[RunKey, tuple[Any, ...]] = {}
+        over_s: dict[RunKey, float] = {}
         for it in told:
             if it[0] != "ended" or it[1].slot_us < kept_us or it[1].job_id not in there:
                 continue
-            key, end = it[1], it[2:]
+            key, end = it[1], it[2:6]
+            over_s[key] = min(it[6], over_s.get(key, it[6]))
             if ends.setdefault(key, end) != end:
                 self.faults.append(f"{key} ended twice: {ends[key]}, {end}")
             if (row := rows.get(key)) is None:
@@ -125,7 +129,7 @@ class Watch:
             elif row[:4] != end:
                 self.faults.append(f"{key} ended as {end}, and is {row}")
         for it in told:
-            if it[0] == "claimed" and it[1] in ends and it[3] > ends[it[1]][1]:
+            if it[0] == "claimed" and it[4] > over_s.get(it[1], it[4]):
                 self.faults.append(f"{it[1]} was over and claimed again: {it}")
 
     def _coverage(self, job_id: int, rows: list[Any], slots: range) -> None:
