@@ -178,6 +178,13 @@ def place(
     return board.owners()
 
 
+SCATTERED = tuple(index * 633 % SHARDS for index in range(SHARDS))
+"""All shards, any few that follow one another far apart (633 is 1024 by the golden ratio).
+
+New jobs have ids that follow one another: shards dealt in order would put them on one node.
+"""
+
+
 class _Board:
     """Shards on nodes, while they are dealt. Nodes without capacity are not on it."""
 
@@ -314,7 +321,7 @@ class _Board:
         for donor in self._by_amount(self.counts):
             if donor == to:
                 return False
-            for shard in range(SHARDS):
+            for shard in SCATTERED:
                 if self.owner[shard] == donor and not self.weights[shard]:
                     self.give(shard, to)
                     return True

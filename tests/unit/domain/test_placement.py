@@ -332,3 +332,13 @@ def test_nodes_of_one_host_share_what_they_measured_and_a_new_one_believes_the_o
     assert found["a"] == found["b"] == found["c"] == capacity(node(machine_cpu=92.0))
     assert found["d"] == capacity(node(machine_cpu=0.0))
     assert found["e"] == 0
+
+
+def test_jobs_that_are_new_are_on_all_nodes_although_these_came_one_after_the_other() -> None:
+    owners: tuple[str, ...] = ()
+    for count in range(1, 6):
+        owners = place(equal(count), {}, owners)
+        for first in (0, 1, 500):
+            found = Counter(owners[first : first + 30 * count])
+            assert max(found.values()) <= 30 * 1.5, (count, first, found)
+            assert min(found.values()) >= 30 * 0.5, (count, first, found)
