@@ -200,3 +200,19 @@ def test_work_that_waits_is_shared_by_the_workers_there_are(broken, by_hand):
         assert small.begun[-1][1] - small.begun[0][1] < 28
 
     story(tell, roles=(("scheduler",), ("worker",), ("worker",), ("worker",)))
+
+
+def test_what_follows_a_run_of_a_drained_node_starts_elsewhere_at_once():
+    async def tell(small):
+        small.script["first", "work"] = [(4, DONE)]
+        second = await small.job("second")
+        first = await small.job("first", then=(Then(job="second"),))
+        await small.start(first)
+        await passes(1)
+        [row] = await small.rows(first)
+        await nodes.drain(small.services, LOCAL, _name(small, row.node))
+        rows = await small.ended(second)
+        small.begun = small.begun[1:]
+        assert max(late_s(small, rows)) < 0.3
+
+    story(tell, roles=BOTH)
