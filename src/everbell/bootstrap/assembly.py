@@ -16,6 +16,7 @@ from everbell.config.schema import Settings
 from everbell.config.secrets import (
     Secrets,
 )
+from everbell.engine.clockwatch import MendedClock
 from everbell.engine.heartbeat import Identity
 from everbell.engine.messenger import Lines
 from everbell.engine.node import NodeEngine, World
@@ -81,7 +82,7 @@ def assemble(
     engine = NodeEngine(settings, world, identity)
     services = Services(
         store=store,
-        clock=clock,
+        clock=MendedClock(clock, engine.heartbeat.clockwatch),
         entropy=entropy,
         settings=settings,
         secret_key=secrets.key,

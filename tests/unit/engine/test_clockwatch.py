@@ -6,7 +6,7 @@ import pytest
 
 from everbell.domain.job import US
 from everbell.domain.records import Node
-from everbell.engine.clockwatch import ClockWatch
+from everbell.engine.clockwatch import ClockWatch, MendedClock
 from everbell.engine.heartbeat import Heartbeat, Identity, Thresholds
 from everbell.ports.cluster import UNSEEN_MAX_S, Pulse
 from everbell.testing.hand_clock import BASE_US as BASE
@@ -267,3 +267,14 @@ def test_a_node_that_others_may_have_seen_die_trusts_no_lease() -> None:
     assert not one.trusted()
     store.unseen_s = UNSEEN_MAX_S / 2
     assert one.trusted()
+
+
+def test_requests_go_by_the_stores_clock_while_the_own_one_is_off(clock: HandClock) -> None:
+    watch = ClockWatch(clock, 0.1)
+    mended = MendedClock(clock, watch)
+    look(watch, clock, 0.05)
+    assert mended.now_us() == clock.now_us()
+    for _ in range(2):
+        look(watch, clock, -3600.0)
+    assert mended.now_us() == pytest.approx(clock.now_us() - 3600 * US, abs=10_000)
+    assert mended.monotonic() == clock.monotonic()
