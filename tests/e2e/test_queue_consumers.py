@@ -103,6 +103,24 @@ def test_each_run_is_built_once(
         first.wait(10)
 
 
+@pytest.mark.parametrize("file", ["queue_consumer_short.py", "queue_consumer_short.mjs"])
+def test_ten_lines_read_what_is_queued(
+    node: NodeProcess, server: RedisServer, tmp_path: Path, file: str
+) -> None:
+    node.start()
+    node.cli("job", "create", "image", "--queue", "docker", "--every", "1s")
+    out = tmp_path / "out.log"
+    program = consumer(file, tmp_path, server, out)
+    try:
+        until(lambda: len(built(out)) >= 3, 30, "three messages")
+        node.cli("job", "disable", "image")
+        until(lambda: server.command("XLEN", "builds_docker") == ":0", 10, "an empty queue")
+        until(lambda: set(built(out)) == set(ended(node, "succeeded")), 10, "the same runs")
+    finally:
+        program.kill()
+        program.wait(10)
+
+
 def test_a_driver_that_is_not_listed_is_refused(node: NodeProcess) -> None:
     node.start()
     done = subprocess.run(
