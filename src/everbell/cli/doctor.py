@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,6 +25,7 @@ from everbell.cli.doctor_checks import (
     port,
     zones,
 )
+from everbell.config.fields import without_password
 from everbell.config.secrets import load_secrets, permission_note
 from everbell.domain.errors import EverbellError, UserError
 from everbell.domain.secrets import key_check
@@ -82,12 +84,30 @@ def _examine(at: State) -> Iterable[Finding]:
     yield Finding(OK, "configuration", loaded.path or f"defaults, in {loaded.directory}")
     for note in loaded.notes:
         yield Finding(WARN, "configuration", note)
+    yield from _exposed(loaded)
     yield from _secrets(loaded)
     yield from _database(loaded)
     yield from _redis(loaded)
     yield from clocks(Path(loaded.directory))
     yield zones()
     yield from callbacks(loaded.settings)
+
+
+def _exposed(loaded: Loaded) -> Iterable[Finding]:
+    """Tell of passwords in a configuration that others of this machine may read."""
+    path, settings = loaded.path, loaded.settings
+    if path is None or not stat.S_IMODE(Path(path).stat().st_mode) & 0o077:
+        return
+    kept = {
+        "database.url": without_password(settings.database.url) != settings.database.url,
+        "redis.password": bool(settings.redis.password),
+        "crypto.salt": bool(settings.crypto.salt),
+    }
+    told = [name for name, is_secret in kept.items() if is_secret]
+    told = [name for name in told if loaded.origins[name].startswith(Path(path).name)]
+    if told:
+        text = f"others may read {path}, which holds {' and '.join(told)}"
+        yield Finding(WARN, "configuration", text, f"chmod 600 {path}, or use the environment")
 
 
 def _secrets(loaded: Loaded) -> Iterable[Finding]:

@@ -176,6 +176,20 @@ def test_a_store_in_memory_and_a_server_elsewhere(cli, monkeypatch):
     assert cli("doctor", "--server", "http://127.0.0.1:1") == 2
 
 
+def test_a_configuration_with_passwords_that_others_may_read(ready, monkeypatch):
+    path = Path("everbell.toml")
+    path.write_text('[redis]\npassword = "x"\n[crypto]\nsalt = "y"\n')
+    path.chmod(0o644)
+    [told] = [found for _, what, found in findings(ready) if "others may read" in found]
+    assert told.endswith("which holds redis.password and crypto.salt")
+    path.chmod(0o600)
+    assert not [found for _, _, found in findings(ready) if "others may read" in found]
+    path.write_text("")
+    path.chmod(0o644)
+    monkeypatch.setenv("EVERBELL_REDIS_PASSWORD", "x")
+    assert not [found for _, _, found in findings(ready) if "others may read" in found]
+
+
 # --- what only a broken machine shows ------------------------------------------------------------
 
 
