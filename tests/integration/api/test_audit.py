@@ -1,8 +1,10 @@
 """Who changed what: every writing route leaves an entry, and only if it changed something."""
 
 import pytest
+from msgspec.structs import replace
 
 from everbell.api.table import ENDPOINTS
+from everbell.testing.contracts.making import node
 
 HOOK = {"kind": "http", "url": "http://example.com/hook"}
 JOB = {"name": "j", "schedule": "@hourly", "action": HOOK}
@@ -35,6 +37,9 @@ STEPS = [
     ("credentials_revoke", "DELETE", "/credentials/2", None, "credential.revoke"),
     ("limits_set", "PUT", "/limits/db?project=q", {"most": 2}, "limit.set"),
     ("limits_delete", "DELETE", "/limits/db?project=q", None, "limit.delete"),
+    ("nodes_drain", "POST", "/nodes/gone/drain", {"reason": "r"}, "node.drain"),
+    ("nodes_resume", "POST", "/nodes/gone/resume", None, "node.resume"),
+    ("nodes_remove", "DELETE", "/nodes/gone", None, "node.remove"),
     ("jobs_apply", "POST", "/apply", APPLIED, "job.change"),
     ("jobs_delete", "DELETE", "/jobs/j", None, "job.delete"),
     ("projects_delete", "DELETE", "/projects/q", None, "project.delete"),
@@ -48,6 +53,7 @@ def test_no_route_is_forgotten():
 
 
 async def test_every_change_is_in_the_log(world):
+    await world.store.heartbeat(replace(node("g", lease=world.clock.us - 1), name="gone"))
     client = await world.client(name="ann", scopes=["admin"])
     run, expected, digests = "", ["credential.create"], {}
     for name, method, path, body, what in STEPS:

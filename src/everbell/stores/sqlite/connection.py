@@ -19,6 +19,7 @@ QUICK_CHECK_MAX_BYTES = 256 * 1024 * 1024
 """Files up to this size are checked as a whole at every start (about 1 s); of larger ones only
 the header and the schema are, and pages as they are read. ``PRAGMA integrity_check`` by hand."""
 
+LOG_PAUSE_S = 0.02
 _SYNCHRONOUS = {"off": 0, "normal": 1, "full": 2, "extra": 3}
 
 
@@ -125,11 +126,24 @@ def _prepare(db: apsw.Connection, path: str, synchronous: str, busy_timeout_s: f
     db.execute("PRAGMA temp_store = MEMORY")
     db.execute("PRAGMA cache_size = -64000")
     if path != ":memory:":
-        db.execute("PRAGMA journal_mode = WAL").fetchall()
+        _use_log(db, busy_timeout_s)
         db.execute("PRAGMA wal_autocheckpoint = 4000").fetchall()
         db.execute("PRAGMA journal_size_limit = 67108864").fetchall()
     db.execute(f"PRAGMA synchronous = {_SYNCHRONOUS[synchronous]}")
     migrate(db)
+
+
+def _use_log(db: apsw.Connection, busy_timeout_s: float) -> None:
+    """Turn the write-ahead log on. SQLite itself does not wait here for others who do the same."""
+    for left in range(int(busy_timeout_s / LOG_PAUSE_S), -1, -1):
+        try:
+            db.execute("PRAGMA journal_mode = WAL").fetchall()
+        except apsw.BusyError:
+            if not left:
+                raise
+            apsw.sleep(int(LOG_PAUSE_S * 1000))
+        else:
+            return
 
 
 def _check_header(db: apsw.Connection, path: str) -> None:
