@@ -32,7 +32,7 @@ def is_form(request: Request) -> bool:
 
 
 def form_fields(raw: bytes) -> dict[str, Any]:
-    """Return the fields of a form, as text. Raises JsonError, ValidationError."""
+    """Return the fields of a job as a form, as text. Raises JsonError, ValidationError."""
     try:
         pairs = parse_qsl(
             raw.decode("utf-8"),
@@ -50,6 +50,9 @@ def form_fields(raw: bytes) -> dict[str, Any]:
             problem = FieldProblem(f"/{name[:MAX_SHOWN]}", "is given twice")
             raise ValidationError("a field is given twice", problems=(problem,))
         fields[name] = value
+    if "frequency" not in fields:
+        problem = FieldProblem("/frequency", "is missing", hint="seconds between two runs")
+        raise ValidationError("a job as a form needs its frequency", problems=(problem,))
     return fields
 
 

@@ -97,6 +97,7 @@ async def test_a_form_makes_a_job(world, path):
         (b"name=f&frequency=soon&script=1", 422, "/frequency must be a number of seconds"),
         (b"name=f&frequency=1&script=1&repeat=perhaps", 422, "/repeat"),
         (b"name=f&frequency=1", 422, "/action"),
+        (b"name=f&script=1&repeat=false", 422, "/frequency"),
     ],
 )
 async def test_a_wrong_form_is_refused_with_its_field(world, raw, status, words):
