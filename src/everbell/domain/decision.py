@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from everbell.domain.job import Record
-from everbell.domain.run import Trigger
+from everbell.domain.run import Run, RunKey, Trigger
 
 
 class DueJob(Record, frozen=True):
@@ -78,3 +79,38 @@ class Decision(Record, frozen=True):
     marks: tuple[Mark, ...] = ()
     clear_release: bool = False
     quarantine: str = ""
+
+
+def claimed(decision: Decision, claim: Claim, node: str, now_us: int, token: int) -> Run:
+    """Return the run of a slot that was won."""
+    return Run(
+        key=RunKey(claim.slot_us, decision.job_id),
+        project_id=decision.project_id,
+        version=decision.version,
+        state="claimed",
+        trigger=claim.trigger,
+        token=token,
+        node=node,
+        due_us=claim.due_us,
+        claimed_us=now_us,
+    )
+
+
+def blocked(decision: Decision, active: int, has_row: Callable[[int], object]) -> bool:
+    """Return whether a claim would meet too many of ``active`` runs.
+
+    Slots that have a row already (``has_row``) are left out, so they need no room.
+    """
+    claims = decision.claims
+    highest = active + len(claims)
+    if all(claim.max_active is None or highest <= claim.max_active for claim in claims):
+        return False
+    taken = {mark.slot_us for mark in decision.marks}
+    for claim in claims:
+        if claim.slot_us in taken or has_row(claim.slot_us):
+            continue
+        if claim.max_active is not None and active >= claim.max_active:
+            return True
+        taken.add(claim.slot_us)
+        active += 1
+    return False

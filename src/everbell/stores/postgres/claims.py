@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from everbell.domain.decision import Claim, Decision, DueJob, Mark
+from everbell.domain.decision import Claim, Decision, DueJob, Mark, blocked, claimed
 from everbell.domain.placement import SHARDS
 from everbell.domain.run import Run, RunKey
 from everbell.ports.store import Decided, Share
@@ -167,23 +167,9 @@ async def decide_plain(
     return [
         STALE
         if (token := won.get(it.job_id)) is None
-        else Decided(outcome="done", runs=(_run(it, it.claims[0], node, now_us, token),))
+        else Decided(outcome="done", runs=(claimed(it, it.claims[0], node, now_us, token),))
         for it in decisions
     ]
-
-
-def _run(it: Decision, claim: Claim, node: str, now_us: int, token: int) -> Run:
-    return Run(
-        key=RunKey(claim.slot_us, it.job_id),
-        project_id=it.project_id,
-        version=it.version,
-        state="claimed",
-        trigger=claim.trigger,
-        token=token,
-        node=node,
-        due_us=claim.due_us,
-        claimed_us=now_us,
-    )
 
 
 def marked(owner: tuple[int, int, int], mark: Mark, now_us: int) -> Run:
@@ -270,22 +256,9 @@ class _Deciding:
             return STALE
         if it.quarantine:
             return DONE
-        if self._blocked(it):
+        if blocked(it, self.active[it.job_id], lambda slot: (it.job_id, slot) in self.there):
             return BLOCKED
         return OVERLAPS if it.job_id in self.inside else DONE
-
-    def _blocked(self, it: Decision) -> bool:
-        """Return whether a claim would meet too many active runs; one that has a row needs none."""
-        active = self.active[it.job_id]
-        taken = {mark.slot_us for mark in it.marks}
-        for claim in it.claims:
-            if claim.slot_us in taken or (it.job_id, claim.slot_us) in self.there:
-                continue
-            if claim.max_active is not None and active >= claim.max_active:
-                return True
-            taken.add(claim.slot_us)
-            active += 1
-        return False
 
     async def _quarantine(self, decisions: Sequence[Decision]) -> None:
         if decisions:
@@ -299,7 +272,8 @@ class _Deciding:
         tokens = iter(await locks.tokens(self.sql, sum(map(len, claims.values()))))
         won = {
             it.job_id: tuple(
-                _run(it, claim, self.node, self.now_us, next(tokens)) for claim in claims[it.job_id]
+                claimed(it, claim, self.node, self.now_us, next(tokens))
+                for claim in claims[it.job_id]
             )
             for it in decisions
         }

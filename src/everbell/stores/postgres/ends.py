@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from everbell.domain.run import Run, RunKey
+from everbell.ports.ends import ended
 from everbell.ports.store import Finish, Finished
 from everbell.stores.postgres import filing, ledger, locks, queue, rows
 from everbell.stores.postgres.claims import rounds
@@ -98,34 +99,9 @@ async def finish_plain(session: Session, finishes: Sequence[Finish]) -> list[Fin
 def _ended(
     it: Finish, started_us: int | None, reason: str, *, cancel_requested: bool = False
 ) -> Run:
-    """Return the run as it is at its end.
-
-    Under its token a claim's other columns never change: they need not be read again.
-    """
-    run = it.run
-    return Run(
-        key=run.key,
-        project_id=run.project_id,
-        version=run.version,
-        state=it.state,
-        trigger=run.trigger,
-        reason=rows.clean(reason),
-        attempt=run.attempt,
-        token=run.token,
-        node=run.node,
-        due_us=run.due_us,
-        claimed_us=run.claimed_us,
-        started_us=started_us,
-        finished_us=it.finished_us,
-        code=it.code,
-        error=rows.clean(it.error),
-        output_bytes=it.output_bytes,
-        truncated=it.truncated,
-        until_us=run.until_us,
-        count=run.count,
-        cancel_requested=cancel_requested,
-        crashes=run.crashes,
-    )
+    """Return the run at its end, with texts that can be stored."""
+    error = rows.clean(it.error)
+    return ended(it, started_us, rows.clean(reason), error, cancel_requested=cancel_requested)
 
 
 async def finish(sql: Sql, finishes: Sequence[Finish], now_us: int) -> list[Finished]:

@@ -12,6 +12,7 @@ from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict, 
 from everbell.domain.job import Definition, Job, JobVersion
 from everbell.domain.notice import NOTICE_US
 from everbell.domain.run import Run, RunKey
+from everbell.domain.stored import encode, placeholder
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
 from everbell.stores.postgres import filing, limits, locks, queue, rows
 from everbell.stores.postgres.claims import marked, meeting, reach
@@ -131,7 +132,7 @@ async def _insert(sql: Sql, jobs: Sequence[NewJob], ids: Sequence[int], now_us: 
             job.uuid,
             job.definition.name,
             job.definition.name.casefold(),
-            rows.encode(job.definition),
+            encode(job.definition),
         )
         for job_id, job in zip(ids, jobs, strict=True)
     )
@@ -202,8 +203,8 @@ async def change_job(
     _check_version(job.id, version, expected_version)
     if left_behind is not None:
         await _leave_behind(sql, job, (version, old_cursor, now_us), left_behind)
-    text = rows.encode(job.definition)
-    if text != stored and job.definition == rows.placeholder(name):
+    text = encode(job.definition)
+    if text != stored and job.definition == placeholder(name):
         message = "the stored definition of this job can't be read"
         raise ConflictError(message, hint="give it a whole new definition, or delete it")
     revoked = await withdraw(sql, [job.id], now_us)

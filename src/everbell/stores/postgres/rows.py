@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
-from everbell.domain.job import CommandAction, Definition, Job, JobVersion
+from everbell.domain.job import Job, JobVersion
 from everbell.domain.records import Credential, Hold
 from everbell.domain.run import Attempt, Run, RunKey
+from everbell.domain.stored import decode
 
 MAX_ID = 2**63 - 1
 
@@ -65,9 +64,6 @@ _NUMBERED = enumerate(_RUN.values(), 1)
 RUNS_GIVEN = f"unnest({', '.join(f'${number}::{kind}[]' for number, kind in _NUMBERED)})"
 """Rows in the form of ``runs_values``."""
 
-_decode = msgspec.json.Decoder(Definition).decode
-_encode = msgspec.json.Encoder().encode
-
 
 def columns(rows: Iterable[Sequence[Any]], width: int) -> list[Sequence[Any]]:
     """Turn rows into ``width`` columns, the form in which they travel."""
@@ -81,27 +77,9 @@ def clean(text: str) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
-def encode(definition: Definition) -> str:
-    """Return the stored form of a definition."""
-    return _encode(definition).decode()
-
-
-def placeholder(name: str) -> Definition:
-    """Return what stands for a definition that can't be read: a command without arguments."""
-    return Definition(name=name, action=CommandAction(argv=()))
-
-
 def job(row: Any) -> Job:
-    """Build a job. One whose definition can't be read is quarantined and holds a placeholder.
-
-    So one bad row never breaks a list; the engine stores the quarantine when it meets the job.
-    """
-    quarantined = row[7]
-    try:
-        definition = _decode(row[15] or "")
-    except msgspec.MsgspecError as error:
-        definition = placeholder(row[3])
-        quarantined = quarantined or f"the stored definition can't be read: {error}"
+    """Build a job. One whose definition can't be read is quarantined and holds a placeholder."""
+    definition, unreadable = decode(row[15], row[3])
     return Job(
         id=row[0],
         uuid=row[1],
@@ -109,7 +87,7 @@ def job(row: Any) -> Job:
         version=row[4],
         enabled=row[5],
         parked=row[6],
-        quarantined=quarantined,
+        quarantined=row[7] or unreadable,
         failures=row[8],
         next_slot_us=row[9],
         release_policy=row[10],
@@ -125,10 +103,7 @@ def version(row: Any) -> JobVersion:
     """Build a version from job_id, version, since_us, enabled, definition, name."""
     values = dict(row)
     name, text = values.pop("name"), values.pop("definition")
-    try:
-        definition = _decode(text)
-    except msgspec.MsgspecError:
-        definition = placeholder(name)
+    definition, _ = decode(text, name)
     return JobVersion(definition=definition, **values)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from everbell.domain.decision import Claim, Decision, DueJob
+from everbell.domain.decision import Claim, Decision, DueJob, blocked, claimed
 from everbell.domain.errors import NotFoundError
 from everbell.domain.placement import SHARDS
 from everbell.domain.run import PLANNED, WAITS, Run, RunKey
@@ -181,7 +181,7 @@ def _decide_plain(
             tokens.rewind()
             return None
         else:
-            run = _run(it, claim, node, now_us, tokens.next())
+            run = claimed(it, claim, node, now_us, tokens.next())
             won.append((it, run))
             answers.append(Decided(outcome="done", runs=(run,)))
     if not _insert_all(sql, won):
@@ -220,20 +220,6 @@ def _insert_all(sql: apsw.Cursor, won: Sequence[tuple[Decision, Run]]) -> bool:
     return complete
 
 
-def _run(decision: Decision, claim: Claim, node: str, now_us: int, token: int) -> Run:
-    return Run(
-        key=RunKey(claim.slot_us, decision.job_id),
-        project_id=decision.project_id,
-        version=decision.version,
-        state="claimed",
-        trigger=claim.trigger,
-        token=token,
-        node=node,
-        due_us=claim.due_us,
-        claimed_us=now_us,
-    )
-
-
 class _Deciding:
     """One call of ``decide``."""
 
@@ -258,7 +244,7 @@ class _Deciding:
                 (decision.quarantine, self.now_us, job_id),
             )
             return DONE
-        if self._blocked(decision, guard[1]):
+        if blocked(decision, guard[1], lambda slot: self.execute(_EXISTS, (slot, job_id)).get):
             return BLOCKED
         if marks.overlap(self.execute, job_id, decision.marks):
             return OVERLAPS
@@ -272,26 +258,6 @@ class _Deciding:
                 "UPDATE jobs SET release_policy = '', release_until_us = 0 WHERE id = ?", (job_id,)
             )
         return Decided(outcome="done", runs=tuple(runs)) if runs else DONE
-
-    def _blocked(self, decision: Decision, active: int) -> bool:
-        """Return whether a claim would meet too many active runs.
-
-        Slots that have a row already are left out, so they need no room.
-        """
-        claims = decision.claims
-        highest = active + len(claims)
-        if all(claim.max_active is None or highest <= claim.max_active for claim in claims):
-            return False
-        taken = {mark.slot_us for mark in decision.marks}
-        for claim in claims:
-            slot_us = claim.slot_us
-            if slot_us in taken or self.execute(_EXISTS, (slot_us, decision.job_id)).fetchone():
-                continue
-            if claim.max_active is not None and active >= claim.max_active:
-                return True
-            taken.add(slot_us)
-            active += 1
-        return False
 
     def _claim(self, decision: Decision, claim: Claim) -> Run | None:
         token = self.tokens.last + 1
@@ -313,7 +279,7 @@ class _Deciding:
         if not self.changes():
             return None
         self.tokens.last = token
-        return _run(decision, claim, self.node, self.now_us, token)
+        return claimed(decision, claim, self.node, self.now_us, token)
 
 
 def enqueue(sql: apsw.Cursor, new: NewRun) -> Run:

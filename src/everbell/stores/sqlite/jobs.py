@@ -13,6 +13,7 @@ from everbell.domain.job import Definition, Job, JobVersion
 from everbell.domain.notice import NOTICE_US
 from everbell.domain.records import Hold
 from everbell.domain.run import RunKey
+from everbell.domain.stored import encode, placeholder
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
 from everbell.stores.sqlite import limits, marks, rows
 
@@ -48,7 +49,7 @@ def add_jobs(sql: apsw.Cursor, jobs: Sequence[NewJob], now_us: int, most: int | 
 
 
 def _add_job(sql: apsw.Cursor, job: NewJob, now_us: int) -> int:
-    text = rows.encode(job.definition)
+    text = encode(job.definition)
     name = job.definition.name
     if sql.execute("SELECT 1 FROM projects WHERE id = ?", (job.project_id,)).get is None:
         raise NotFoundError(f"no project {job.project_id}", hint="create the project first")
@@ -159,8 +160,8 @@ def change_job(
             marks.store(sql.execute, (job.id, job.project_id, version), mark, now_us)
         if left_behind.instead is not None:
             marks.queue(sql.execute, (job.id, job.project_id, version), left_behind.instead)
-    text = rows.encode(job.definition)
-    if text != stored and job.definition == rows.placeholder(name):
+    text = encode(job.definition)
+    if text != stored and job.definition == placeholder(name):
         message = "the stored definition of this job can't be read"
         raise ConflictError(message, hint="give it a whole new definition, or delete it")
     revoked = _withdraw(sql, (job.id,), now_us)

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from everbell.domain.errors import NotFoundError
 from everbell.domain.notice import may_cancel
 from everbell.domain.run import FINAL, Run, RunKey
+from everbell.ports.ends import ended
 from everbell.ports.store import Finish, Finished, Verdict
 from everbell.stores.sqlite import marks, rows
 from everbell.stores.sqlite.claims import Tokens, follow
@@ -114,34 +115,9 @@ def _finish_plain(sql: apsw.Cursor, finishes: Sequence[Finish]) -> list[Finished
 def _ended(
     it: Finish, started_us: int | None, reason: str, *, cancel_requested: bool = False
 ) -> Run:
-    """Return the run as it is at its end.
-
-    Under its token a claim's other columns never change: they need not be read again.
-    """
-    run = it.run
-    return Run(
-        key=run.key,
-        project_id=run.project_id,
-        version=run.version,
-        state=it.state,
-        trigger=run.trigger,
-        reason=reason,
-        attempt=run.attempt,
-        token=run.token,
-        node=run.node,
-        due_us=run.due_us,
-        claimed_us=run.claimed_us,
-        started_us=started_us,
-        finished_us=it.finished_us,
-        code=it.code,
-        error=it.error if it.error.isascii() else _clean(it.error),
-        output_bytes=it.output_bytes,
-        truncated=it.truncated,
-        until_us=run.until_us,
-        count=run.count,
-        cancel_requested=cancel_requested,
-        crashes=run.crashes,
-    )
+    """Return the run at its end, with texts that can be stored."""
+    error = it.error if it.error.isascii() else _clean(it.error)
+    return ended(it, started_us, reason, error, cancel_requested=cancel_requested)
 
 
 def _finish(sql: apsw.Cursor, it: Finish, now_us: int, tokens: Tokens) -> Finished:

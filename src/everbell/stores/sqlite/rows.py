@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
-from everbell.domain.job import CommandAction, Definition, Job, JobVersion
+from everbell.domain.job import Job, JobVersion
 from everbell.domain.records import Credential, Hold, Node, Project
 from everbell.domain.run import Attempt, Run, RunKey
+from everbell.domain.stored import decode
 
 MAX_ID = 2**63 - 1
 
@@ -34,36 +33,15 @@ NODE = (
     " memory_total_bytes, memory_free_bytes, tzdata, schema, clock_offset_s"
 )
 
-_decode = msgspec.json.Decoder(Definition).decode
-_encode = msgspec.json.Encoder().encode
-
 
 def marks(count: int) -> str:
     """Return ``?, ?, ...``."""
     return ", ".join("?" * count)
 
 
-def encode(definition: Definition) -> str:
-    """Return the stored form of a definition."""
-    return _encode(definition).decode()
-
-
-def placeholder(name: str) -> Definition:
-    """Return what stands for a definition that can't be read: a command without arguments."""
-    return Definition(name=name, action=CommandAction(argv=()))
-
-
 def job(row: Any) -> Job:
-    """Build a job. One whose definition can't be read is quarantined and holds a placeholder.
-
-    So one bad row never breaks a list; the engine stores the quarantine when it meets the job.
-    """
-    quarantined = row[7]
-    try:
-        definition = _decode(row[14] or "")
-    except msgspec.MsgspecError as error:
-        definition = placeholder(row[3])
-        quarantined = quarantined or f"the stored definition can't be read: {error}"
+    """Build a job. One whose definition can't be read is quarantined and holds a placeholder."""
+    definition, unreadable = decode(row[14], row[3])
     return Job(
         id=row[0],
         uuid=row[1],
@@ -72,7 +50,7 @@ def job(row: Any) -> Job:
         version=row[4],
         enabled=bool(row[5]),
         parked=row[6],
-        quarantined=quarantined,
+        quarantined=row[7] or unreadable,
         failures=row[8],
         next_slot_us=row[9],
         release_policy=row[10],
@@ -85,10 +63,7 @@ def job(row: Any) -> Job:
 
 def version(row: Any) -> JobVersion:
     """Build a version from job_id, version, since_us, enabled, definition, name."""
-    try:
-        definition = _decode(row[4])
-    except msgspec.MsgspecError:
-        definition = placeholder(row[5])
+    definition, _ = decode(row[4], row[5])
     return JobVersion(
         job_id=row[0],
         version=row[1],
