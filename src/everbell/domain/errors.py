@@ -189,3 +189,20 @@ def too_many_jobs(count: int, most: int) -> LimitError:
         f"a project would have {count} jobs",
         hint=f"at most {most} (setting api.max_jobs); delete some, or use another project",
     )
+
+
+def no_such(kind: str, key: object) -> NotFoundError:
+    """Return the error of a thing that a store does not have."""
+    return NotFoundError(f"no {kind} {key!r}", hint=f"`everbell {kind} list` shows them")
+
+
+def job_name_taken(name: str) -> ConflictError:
+    """Return the error of two jobs of a project with one name."""
+    message = f"the project has a job named {name!r} already"
+    return ConflictError(message, hint="choose another name, or change that job")
+
+
+def project_name_taken(name: str) -> ConflictError:
+    """Return the error of two projects with one name."""
+    message = f"there is a project named {name!r} already"
+    return ConflictError(message, hint="choose another name")

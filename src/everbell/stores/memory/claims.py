@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from msgspec.structs import replace
 
 from everbell.domain.decision import Claim, Decision, DueJob
+from everbell.domain.errors import no_such
 from everbell.domain.job import Job
 from everbell.domain.placement import shard_of
 from everbell.domain.run import PLANNED, WAITS, Run, RunKey
 from everbell.ports.store import Decided, NewRun, Share
-from everbell.stores.memory.data import Data, missing
+from everbell.stores.memory.data import Data
 from everbell.stores.memory.definitions import MemoryDefinitions
 from everbell.stores.memory.limits import has_room
 
@@ -70,7 +71,7 @@ class MemoryClaims(MemoryDefinitions):
         """See RunStore."""
         data = self._data
         if run.key.job_id not in data.jobs:
-            raise missing("job", run.key.job_id)
+            raise no_such("job", run.key.job_id)
         return data.enqueue(run)
 
     async def take_queued(

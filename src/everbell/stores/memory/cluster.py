@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from everbell.domain.errors import ConflictError
+from everbell.domain.errors import ConflictError, no_such
 from everbell.domain.records import Node
 from everbell.ports.cluster import Assignment, Pulse
-from everbell.stores.memory.data import Data, missing
+from everbell.stores.memory.data import Data
 
 _GONE = frozenset({"dead", "left"})
 
@@ -80,7 +80,7 @@ class MemoryCluster:
         """See ClusterStore."""
         drains = self._data.drains
         if name not in drains and not self._named(name):
-            raise missing("node", name)
+            raise no_such("node", name)
         if drains.get(name) == reason:
             return False
         drains[name] = reason
@@ -91,7 +91,7 @@ class MemoryCluster:
         if self._data.drains.pop(name, None) is not None:
             return True
         if not self._named(name):
-            raise missing("node", name)
+            raise no_such("node", name)
         return False
 
     async def remove_node(self, node_id: str, now_us: int) -> None:
@@ -99,7 +99,7 @@ class MemoryCluster:
         data = self._data
         node = data.nodes.get(node_id)
         if node is None:
-            raise missing("node", node_id)
+            raise no_such("node", node_id)
         if node.state not in _GONE and node.lease_until_us >= now_us:
             message = f"node {node.name} ({node_id}) is alive"
             raise ConflictError(message, hint="stop it first: `everbell stop` on its machine")

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 
 from everbell.domain.audit import AuditEntry
 from everbell.domain.decision import Instead, LeftBehind, Mark
-from everbell.domain.errors import NotFoundError
 from everbell.domain.job import Definition, Job, JobVersion
 from everbell.domain.notice import may_withdraw
 from everbell.domain.records import Credential, Hold, Node, Project
@@ -248,8 +247,3 @@ def by_id(items: dict[int, T], key: int | str) -> T | None:
             return None
         key = int(key)
     return items.get(key)
-
-
-def missing(kind: str, key: object) -> NotFoundError:
-    """Return the error for a thing that is not there."""
-    return NotFoundError(f"no {kind} {key!r}", hint=f"`everbell {kind} list` shows them")

@@ -10,11 +10,11 @@ import msgspec
 from msgspec.structs import replace
 
 from everbell.domain.decision import LeftBehind
-from everbell.domain.errors import ConflictError, StoreConflict, too_many_jobs
+from everbell.domain.errors import ConflictError, StoreConflict, no_such, too_many_jobs
 from everbell.domain.job import Job, JobVersion
 from everbell.domain.records import Credential, Hold, Project
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
-from everbell.stores.memory.data import Data, by_id, covers, earliest, missing, stored
+from everbell.stores.memory.data import Data, by_id, covers, earliest, stored
 from everbell.stores.memory.limits import MemoryLimits
 
 
@@ -41,7 +41,7 @@ class MemoryDefinitions(MemoryLimits):
         named = [it for it in projects.values() if it.uuid == key]
         named += [it for it in projects.values() if it.name == key]
         if found is None and not named:
-            raise missing("project", key)
+            raise no_such("project", key)
         return found or named[0]
 
     async def list_projects(
@@ -56,7 +56,7 @@ class MemoryDefinitions(MemoryLimits):
         projects = self._data.projects
         old = projects.get(project.id)
         if old is None:
-            raise missing("project", project.id)
+            raise no_such("project", project.id)
         _check_unchanged(old, expected_us)
         if any(it.name == project.name and it.id != project.id for it in projects.values()):
             raise _taken("project", project.name)
@@ -77,7 +77,7 @@ class MemoryDefinitions(MemoryLimits):
             message = "the project still has jobs"
             raise ConflictError(message, hint="delete its jobs first")
         if project_id not in data.projects:
-            raise missing("project", project_id)
+            raise no_such("project", project_id)
         del data.projects[project_id]
         _drop_holds(data, "project", project_id)
         for it in list(data.credentials.values()):
@@ -106,7 +106,7 @@ class MemoryDefinitions(MemoryLimits):
         named = [it for it in credentials.values() if it.uuid == key]
         named += [it for it in credentials.values() if it.api_key == key]
         if found is None and not named:
-            raise missing("credential", key)
+            raise no_such("credential", key)
         return found or named[0]
 
     async def list_credentials(self, page: Page) -> tuple[list[Credential], int]:
@@ -118,7 +118,7 @@ class MemoryDefinitions(MemoryLimits):
         """See DefinitionStore."""
         old = self._data.credentials.get(credential.id)
         if old is None:
-            raise missing("credential", credential.id)
+            raise no_such("credential", credential.id)
         changed = replace(
             old,
             secret_hash=credential.secret_hash,
@@ -146,7 +146,7 @@ class MemoryDefinitions(MemoryLimits):
         uuids = {job.uuid for job in data.jobs.values()}
         for new in jobs:
             if new.project_id not in data.projects:
-                raise missing("project", new.project_id)
+                raise no_such("project", new.project_id)
             name = (new.project_id, new.definition.name)
             if name in names or new.uuid in uuids:
                 raise _taken("job", new.definition.name)
@@ -186,7 +186,7 @@ class MemoryDefinitions(MemoryLimits):
         found = by_id(self._data.jobs, key)
         named = [job for job in self._data.jobs.values() if job.uuid == key]
         if found is None and not named:
-            raise missing("job", key)
+            raise no_such("job", key)
         return found or named[0]
 
     async def get_jobs(self, ids: Sequence[int]) -> list[Job]:
@@ -210,7 +210,7 @@ class MemoryDefinitions(MemoryLimits):
         data = self._data
         old = data.jobs.get(job.id)
         if old is None:
-            raise missing("job", job.id)
+            raise no_such("job", job.id)
         if old.version != expected_version:
             message = f"job {job.id} is at version {old.version}, not {expected_version}"
             raise StoreConflict(message, hint="read the job again and repeat the change")
@@ -253,7 +253,7 @@ class MemoryDefinitions(MemoryLimits):
         data = self._data
         data.withdrawals += 1
         if job_id not in data.jobs:
-            raise missing("job", job_id)
+            raise no_such("job", job_id)
         version = data.jobs[job_id].version
         if expected_version is not None and version != expected_version:
             message = f"job {job_id} is at version {version}, not {expected_version}"
@@ -300,7 +300,7 @@ class MemoryDefinitions(MemoryLimits):
         data = self._data
         hold = data.holds.pop(hold_id, None)
         if hold is None:
-            raise missing("hold", hold_id)
+            raise no_such("hold", hold_id)
         for job in list(data.jobs.values()):
             if covers(hold, job):
                 data.jobs[job.id] = replace(job, release_policy=choice, release_until_us=now_us)

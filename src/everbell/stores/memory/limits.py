@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from everbell.domain.errors import no_such
 from everbell.domain.job import Job
 from everbell.domain.records import Limit
-from everbell.stores.memory.data import Data, missing
+from everbell.stores.memory.data import Data
 
 
 class MemoryLimits:
@@ -15,14 +16,14 @@ class MemoryLimits:
     async def set_limit(self, limit: Limit) -> Limit:
         """See DefinitionStore."""
         if limit.project_id not in self._data.projects:
-            raise missing("project", limit.project_id)
+            raise no_such("project", limit.project_id)
         self._data.limits[limit.project_id, limit.name] = limit.most
         return self._counted(limit.project_id, limit.name)
 
     async def delete_limit(self, project_id: int, name: str) -> None:
         """See DefinitionStore."""
         if self._data.limits.pop((project_id, name), None) is None:
-            raise missing("limit", name)
+            raise no_such("limit", name)
 
     async def list_limits(self, project_ids: tuple[int, ...] | None) -> list[Limit]:
         """See DefinitionStore."""

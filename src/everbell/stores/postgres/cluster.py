@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from everbell.domain.errors import ConflictError, NotFoundError
+from everbell.domain.errors import ConflictError, no_such
 from everbell.domain.job import US
 from everbell.domain.records import Node
 from everbell.ports.cluster import Assignment, Pulse, packed, unpacked
@@ -99,13 +99,9 @@ async def prune_nodes(sql: Sql, before_us: int) -> int:
     )
 
 
-def _missing(which: str) -> NotFoundError:
-    return NotFoundError(f"no node {which!r}", hint="`everbell node list` shows them")
-
-
 async def _known(sql: Sql, name: str) -> None:
     if await sql.value("SELECT 1 FROM nodes WHERE name = $1 LIMIT 1", name) is None:
-        raise _missing(name)
+        raise no_such("node", name)
 
 
 async def drain(sql: Sql, name: str, reason: str, now_us: int) -> bool:
@@ -141,7 +137,7 @@ async def remove_node(sql: Sql, node_id: str, now_us: int) -> None:
         now_us,
     )
     if row is None:
-        raise _missing(node_id)
+        raise no_such("node", node_id)
     if not row[1]:
         message = f"node {row[0]} ({node_id}) is alive"
         raise ConflictError(message, hint="stop it first: `everbell stop` on its machine")

@@ -6,7 +6,7 @@ from typing import Literal
 
 import asyncpg
 
-from everbell.domain.errors import ConflictError, NotFoundError
+from everbell.domain.errors import ConflictError, no_such
 from everbell.domain.records import Hold
 from everbell.ports.store import Revoked
 from everbell.stores.postgres import locks, rows
@@ -76,7 +76,7 @@ async def release(
     await locks.alone(sql)
     found = await sql.made(f"DELETE FROM holds WHERE id = $1 RETURNING {rows.HOLD}", hold_id)
     if not found:
-        raise NotFoundError(f"no hold {hold_id}", hint="`everbell hold list` shows them")
+        raise no_such("hold", hold_id)
     hold = rows.hold(found[0])
     await _lock_scope(sql, hold)
     await sql.change(

@@ -8,7 +8,14 @@ from typing import Any
 import asyncpg
 
 from everbell.domain.decision import LeftBehind
-from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict, too_many_jobs
+from everbell.domain.errors import (
+    ConflictError,
+    NotFoundError,
+    StoreConflict,
+    job_name_taken,
+    no_such,
+    too_many_jobs,
+)
 from everbell.domain.job import Definition, Job, JobVersion
 from everbell.domain.notice import NOTICE_US
 from everbell.domain.run import Run, RunKey
@@ -56,16 +63,6 @@ _AHEAD = (
 )
 
 
-def no_job(key: int | str) -> NotFoundError:
-    """Return the error of a job that is not there."""
-    return NotFoundError(f"no job {key!r}", hint="`everbell job list` shows them")
-
-
-def _name_taken(name: str) -> ConflictError:
-    message = f"the project has a job named {name!r} already"
-    return ConflictError(message, hint="choose another name, or change that job")
-
-
 def _max_active(definition: Definition) -> int | None:
     return None if definition.overlap == "allow" else definition.max_running
 
@@ -107,10 +104,10 @@ async def _check_new(sql: Sql, jobs: Sequence[NewJob], owners: Sequence[int]) ->
         else None
     )
     if twice is not None:
-        raise _name_taken(twice[1])
+        raise job_name_taken(twice[1])
     taken = await sql.value(_TAKEN, *rows.columns(wanted, 2))
     if taken is not None:
-        raise _name_taken(taken)
+        raise job_name_taken(taken)
 
 
 async def _insert(sql: Sql, jobs: Sequence[NewJob], ids: Sequence[int], now_us: int) -> None:
@@ -139,7 +136,7 @@ async def _insert(sql: Sql, jobs: Sequence[NewJob], ids: Sequence[int], now_us: 
     try:
         await sql.change(_DEFINE, *rows.columns(texts, 6))
     except asyncpg.UniqueViolationError as error:
-        raise _name_taken(jobs[0].definition.name) from error
+        raise job_name_taken(jobs[0].definition.name) from error
     await sql.change(_VERSIONS, ids)
 
 
@@ -147,7 +144,7 @@ async def get_job(sql: Sql, key: int | str) -> Job:
     """See DefinitionStore.get_job."""
     row = await find(sql, _SELECT, key, ("uuid",))
     if row is None:
-        raise no_job(key)
+        raise no_such("job", key)
     return rows.job(row)
 
 
@@ -198,7 +195,7 @@ async def change_job(
         job.id,
     )
     if row is None:
-        raise no_job(job.id)
+        raise no_such("job", job.id)
     version, name, stored, old_cursor = row
     _check_version(job.id, version, expected_version)
     if left_behind is not None:
@@ -278,7 +275,7 @@ async def _store_change(
             text,
         )
     except asyncpg.UniqueViolationError as error:
-        raise _name_taken(definition.name) from error
+        raise job_name_taken(definition.name) from error
     await sql.change(_VERSIONS, [job.id])
 
 
@@ -316,7 +313,7 @@ async def delete_job(sql: Sql, job_id: int, now_us: int, expected_version: int |
     await locks.alone(sql)
     version = await sql.value("SELECT version FROM jobs WHERE id = $1 FOR UPDATE", job_id)
     if version is None:
-        raise no_job(job_id)
+        raise no_such("job", job_id)
     _check_version(job_id, version, expected_version)
     gone = await sql.made(
         f"DELETE FROM runs WHERE job_id = $1 RETURNING {rows.KEY}, state, due_us", job_id

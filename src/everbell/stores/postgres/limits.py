@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from everbell.domain.errors import NotFoundError
+from everbell.domain.errors import NotFoundError, no_such
 from everbell.domain.records import Limit
 from everbell.stores.postgres import locks
 from everbell.stores.postgres.session import Sql
@@ -57,7 +57,7 @@ async def delete_limit(sql: Sql, project_id: int, name: str) -> None:
     if not await sql.change(
         "DELETE FROM limits WHERE project_id = $1 AND name = $2", project_id, name
     ):
-        raise NotFoundError(f"no limit {name!r}", hint="`everbell limit list` shows them")
+        raise no_such("limit", name)
 
 
 async def list_limits(sql: Sql, project_ids: tuple[int, ...] | None) -> list[Limit]:

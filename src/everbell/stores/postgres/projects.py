@@ -6,7 +6,13 @@ from typing import Any
 
 import asyncpg
 
-from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict
+from everbell.domain.errors import (
+    ConflictError,
+    NotFoundError,
+    StoreConflict,
+    no_such,
+    project_name_taken,
+)
 from everbell.domain.records import Credential, Project
 from everbell.ports.store import Page
 from everbell.stores.postgres import locks, rows
@@ -21,19 +27,6 @@ async def find(sql: Sql, query: str, key: int | str, columns: tuple[str, ...]) -
         if found is None:
             found = await sql.row(f"{query} WHERE {column} = $1", key)
     return found
-
-
-def _taken(name: str) -> ConflictError:
-    message = f"there is a project named {name!r} already"
-    return ConflictError(message, hint="choose another name")
-
-
-def _no_project(key: int | str) -> NotFoundError:
-    return NotFoundError(f"no project {key!r}", hint="`everbell project list` shows them")
-
-
-def _no_credential(key: int | str) -> NotFoundError:
-    return NotFoundError(f"no credential {key!r}", hint="`everbell credential list` shows them")
 
 
 async def add_project(sql: Sql, project: Project) -> Project:
@@ -51,7 +44,7 @@ async def add_project(sql: Sql, project: Project) -> Project:
             project.updated_us,
         )
     except asyncpg.UniqueViolationError as error:
-        raise _taken(project.name) from error
+        raise project_name_taken(project.name) from error
     return Project(**dict(row))
 
 
@@ -59,7 +52,7 @@ async def get_project(sql: Sql, key: int | str) -> Project:
     """See DefinitionStore.get_project."""
     row = await find(sql, f"SELECT {rows.PROJECT} FROM projects", key, ("uuid", "name"))
     if row is None:
-        raise _no_project(key)
+        raise no_such("project", key)
     return Project(**dict(row))
 
 
@@ -91,7 +84,7 @@ async def change_project(sql: Sql, project: Project, expected_us: int | None) ->
             expected_us,
         )
     except asyncpg.UniqueViolationError as error:
-        raise _taken(project.name) from error
+        raise project_name_taken(project.name) from error
     if not made:
         raise await _not_that_project(sql, project.id)
     return Project(**dict(made[0]))
@@ -100,7 +93,7 @@ async def change_project(sql: Sql, project: Project, expected_us: int | None) ->
 async def _not_that_project(sql: Sql, project_id: int) -> NotFoundError | StoreConflict:
     """Say why no row was met: there is none, or it was changed meanwhile."""
     if await sql.value("SELECT 1 FROM projects WHERE id = $1", project_id) is None:
-        return _no_project(project_id)
+        return no_such("project", project_id)
     message = f"project {project_id} was changed meanwhile"
     return StoreConflict(message, hint="read the project again and repeat the change")
 
@@ -164,7 +157,7 @@ async def get_credential(sql: Sql, key: int | str) -> Credential:
     query = f"SELECT {rows.CREDENTIAL} FROM credentials"
     row = await find(sql, query, key, ("uuid", "api_key"))
     if row is None:
-        raise _no_credential(key)
+        raise no_such("credential", key)
     return rows.credential(row)
 
 
@@ -193,7 +186,7 @@ async def change_credential(sql: Sql, credential: Credential) -> Credential:
         credential.id,
     )
     if not made:
-        raise _no_credential(credential.id)
+        raise no_such("credential", credential.id)
     return rows.credential(made[0])
 
 

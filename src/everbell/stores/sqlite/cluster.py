@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from everbell.domain.errors import ConflictError, NotFoundError
+from everbell.domain.errors import ConflictError, no_such
 from everbell.domain.records import Node
 from everbell.ports.cluster import Assignment, Pulse, packed, unpacked
 from everbell.stores.sqlite import rows
@@ -71,10 +71,6 @@ def prune_nodes(sql: apsw.Cursor, before_us: int) -> int:
     return sql.connection.changes()
 
 
-def _missing(which: str) -> NotFoundError:
-    return NotFoundError(f"no node {which!r}", hint="`everbell node list` shows them")
-
-
 def _named(sql: apsw.Cursor, name: str) -> bool:
     return sql.execute("SELECT 1 FROM nodes WHERE name = ? LIMIT 1", (name,)).get is not None
 
@@ -83,7 +79,7 @@ def drain(sql: apsw.Cursor, name: str, reason: str, now_us: int) -> bool:
     """See ClusterStore.drain."""
     now = sql.execute("SELECT reason FROM drains WHERE name = ?", (name,)).get
     if now is None and not _named(sql, name):
-        raise _missing(name)
+        raise no_such("node", name)
     if now == reason:
         return False
     sql.execute(
@@ -98,7 +94,7 @@ def resume(sql: apsw.Cursor, name: str) -> bool:
     if sql.connection.changes():
         return True
     if not _named(sql, name):
-        raise _missing(name)
+        raise no_such("node", name)
     return False
 
 
@@ -108,7 +104,7 @@ def remove_node(sql: apsw.Cursor, node_id: str, now_us: int) -> None:
         "SELECT name, state, lease_until_us FROM nodes WHERE id = ?", (node_id,)
     ).fetchone()
     if row is None:
-        raise _missing(node_id)
+        raise no_such("node", node_id)
     name, state, lease_until_us = row
     if state not in _GONE and lease_until_us >= now_us:
         message = f"node {name} ({node_id}) is alive"

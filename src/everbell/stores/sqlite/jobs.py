@@ -8,7 +8,14 @@ from typing import Any, Literal
 import apsw
 
 from everbell.domain.decision import LeftBehind
-from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict, too_many_jobs
+from everbell.domain.errors import (
+    ConflictError,
+    NotFoundError,
+    StoreConflict,
+    job_name_taken,
+    no_such,
+    too_many_jobs,
+)
 from everbell.domain.job import Definition, Job, JobVersion
 from everbell.domain.notice import NOTICE_US
 from everbell.domain.records import Hold
@@ -23,15 +30,6 @@ _HELD = (
     " target_id = jobs.project_id) OR (scope = 'job' AND target_id = jobs.id))"
 )
 _SCOPE = {"all": "?1 = 0", "project": "project_id = ?1", "job": "id = ?1"}
-
-
-def _no_job(key: int | str) -> NotFoundError:
-    return NotFoundError(f"no job {key!r}", hint="`everbell job list` shows them")
-
-
-def _name_taken(name: str) -> ConflictError:
-    message = f"the project has a job named {name!r} already"
-    return ConflictError(message, hint="choose another name, or change that job")
 
 
 def _max_active(definition: Definition) -> int | None:
@@ -71,7 +69,7 @@ def _add_job(sql: apsw.Cursor, job: NewJob, now_us: int) -> int:
             ),
         ).get
     except apsw.ConstraintError as error:
-        raise _name_taken(name) from error
+        raise job_name_taken(name) from error
     sql.execute("INSERT INTO definitions VALUES (?, ?)", (job_id, text))
     sql.execute(
         "INSERT INTO job_versions VALUES (?, 1, ?, ?, ?)", (job_id, now_us, job.enabled, text)
@@ -91,7 +89,7 @@ def get_job(sql: apsw.Cursor, key: int | str) -> Job:
     if row is None and isinstance(key, str):
         row = sql.execute(f"{_SELECT} WHERE uuid = ?", (key,)).fetchone()
     if row is None:
-        raise _no_job(key)
+        raise no_such("job", key)
     return rows.job(row)
 
 
@@ -146,7 +144,7 @@ def change_job(
         (job.id,),
     ).fetchone()
     if row is None:
-        raise _no_job(job.id)
+        raise no_such("job", job.id)
     version, name, stored, old_cursor = row
     if version != expected_version:
         message = f"job {job.id} is at version {version}, not {expected_version}"
@@ -199,7 +197,7 @@ def _store_change(
             ),
         )
     except apsw.ConstraintError as error:
-        raise _name_taken(definition.name) from error
+        raise job_name_taken(definition.name) from error
     sql.execute("REPLACE INTO definitions VALUES (?, ?)", (job.id, text))
     sql.execute(
         "INSERT INTO job_versions SELECT id, version, ?, enabled, ? FROM jobs WHERE id = ?",
@@ -247,7 +245,7 @@ def delete_job(sql: apsw.Cursor, job_id: int, now_us: int, expected_version: int
     """See DefinitionStore.delete_job."""
     version = sql.execute("SELECT version FROM jobs WHERE id = ?", (job_id,)).get
     if version is None:
-        raise _no_job(job_id)
+        raise no_such("job", job_id)
     if expected_version is not None and version != expected_version:
         message = f"job {job_id} is at version {version}, not {expected_version}"
         raise StoreConflict(message, hint="read the job again and repeat the change")
@@ -323,7 +321,7 @@ def release(
         f"DELETE FROM holds WHERE id = ? RETURNING {rows.HOLD}", (hold_id,)
     ).fetchone()
     if row is None:
-        raise NotFoundError(f"no hold {hold_id}", hint="`everbell hold list` shows them")
+        raise no_such("hold", hold_id)
     hold = rows.hold(row)
     sql.execute(
         f"UPDATE jobs SET held = {_HELD}, release_policy = ?2, release_until_us = ?3"

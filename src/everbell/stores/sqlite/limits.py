@@ -7,7 +7,7 @@ from typing import Any
 
 import apsw
 
-from everbell.domain.errors import NotFoundError
+from everbell.domain.errors import NotFoundError, no_such
 from everbell.domain.records import Limit
 from everbell.stores.sqlite import rows
 
@@ -49,7 +49,7 @@ def delete_limit(sql: apsw.Cursor, project_id: int, name: str) -> None:
     """See DefinitionStore.delete_limit."""
     sql.execute("DELETE FROM limits WHERE project_id = ? AND name = ?", (project_id, name))
     if not sql.connection.changes():
-        raise NotFoundError(f"no limit {name!r}", hint="`everbell limit list` shows them")
+        raise no_such("limit", name)
 
 
 def list_limits(sql: apsw.Cursor, project_ids: tuple[int, ...] | None) -> list[Limit]:

@@ -7,7 +7,13 @@ from typing import Any, TypeVar
 
 import apsw
 
-from everbell.domain.errors import ConflictError, NotFoundError, StoreConflict
+from everbell.domain.errors import (
+    ConflictError,
+    NotFoundError,
+    StoreConflict,
+    no_such,
+    project_name_taken,
+)
 from everbell.domain.records import Credential, Project
 from everbell.ports.store import Page
 from everbell.stores.sqlite import rows
@@ -33,19 +39,6 @@ def _find(
     return None if found is None else build(found)
 
 
-def _taken(name: str) -> ConflictError:
-    message = f"there is a project named {name!r} already"
-    return ConflictError(message, hint="choose another name")
-
-
-def _no_project(key: int | str) -> NotFoundError:
-    return NotFoundError(f"no project {key!r}", hint="`everbell project list` shows them")
-
-
-def _no_credential(key: int | str) -> NotFoundError:
-    return NotFoundError(f"no credential {key!r}", hint="`everbell credential list` shows them")
-
-
 def add_project(sql: apsw.Cursor, project: Project) -> Project:
     """See DefinitionStore.add_project."""
     values = (
@@ -62,7 +55,7 @@ def add_project(sql: apsw.Cursor, project: Project) -> Project:
             values,
         ).fetchone()
     except apsw.ConstraintError as error:
-        raise _taken(project.name) from error
+        raise project_name_taken(project.name) from error
     return rows.project(row)
 
 
@@ -71,7 +64,7 @@ def get_project(sql: apsw.Cursor, key: int | str) -> Project:
     query = f"SELECT {rows.PROJECT} FROM projects"
     found = _find(sql, query, key, ("uuid", "name"), rows.project)
     if found is None:
-        raise _no_project(key)
+        raise no_such("project", key)
     return found
 
 
@@ -98,7 +91,7 @@ def change_project(sql: apsw.Cursor, project: Project, expected_us: int | None) 
             (project.name, project.description, project.updated_us, project.id, expected_us),
         ).fetchone()
     except apsw.ConstraintError as error:
-        raise _taken(project.name) from error
+        raise project_name_taken(project.name) from error
     if row is None:
         raise _not_that_project(sql, project.id)
     return rows.project(row)
@@ -107,7 +100,7 @@ def change_project(sql: apsw.Cursor, project: Project, expected_us: int | None) 
 def _not_that_project(sql: apsw.Cursor, project_id: int) -> NotFoundError | StoreConflict:
     """Say why no row was met: there is none, or it was changed meanwhile."""
     if sql.execute("SELECT 1 FROM projects WHERE id = ?", (project_id,)).get is None:
-        return _no_project(project_id)
+        return no_such("project", project_id)
     message = f"project {project_id} was changed meanwhile"
     return StoreConflict(message, hint="read the project again and repeat the change")
 
@@ -168,7 +161,7 @@ def get_credential(sql: apsw.Cursor, key: int | str) -> Credential:
     query = f"SELECT {rows.CREDENTIAL} FROM credentials"
     found = _find(sql, query, key, ("uuid", "api_key"), rows.credential)
     if found is None:
-        raise _no_credential(key)
+        raise no_such("credential", key)
     return found
 
 
@@ -198,7 +191,7 @@ def change_credential(sql: apsw.Cursor, credential: Credential) -> Credential:
         ),
     ).fetchone()
     if row is None:
-        raise _no_credential(credential.id)
+        raise no_such("credential", credential.id)
     return rows.credential(row)
 
 
