@@ -181,6 +181,11 @@ class Definition(Record, frozen=True):
     owner: str = ""
 
     @property
+    def active_most(self) -> int | None:
+        """How many of its runs may be active at once; None = no bound."""
+        return None if self.overlap == "allow" else self.max_running
+
+    @property
     def active_schedule(self) -> str | None:
         """The text that counts: the override, or else the default; None = only triggered."""
         return self.schedule if self.override is None else self.override

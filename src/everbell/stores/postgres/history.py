@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec.structs import replace
-
 from everbell.domain.run import FINAL, Attempt, Run, RunKey
+from everbell.ports.ends import window
 from everbell.ports.store import OutputChunk, RunFilter
 from everbell.stores.postgres import rows
 from everbell.stores.postgres.days import Days
@@ -75,23 +74,12 @@ async def read_output(
     sql: Sql, key: RunKey, attempt: int, offset: int, limit_bytes: int
 ) -> list[OutputChunk]:
     """See RunStore.read_output."""
-    found: list[OutputChunk] = []
-    size = 0
-    for start, stream, at_us, data in await sql.rows(
-        _READ, *which(key), attempt, offset, limit_bytes
-    ):
-        if start + len(data) <= offset:
-            continue
-        chunk = OutputChunk(
-            key=key, attempt=attempt, offset=start, stream=stream, at_us=at_us, data=data
-        )
-        if start < offset:
-            chunk = replace(chunk, offset=offset, data=chunk.data[offset - start :])
-        if found and size + len(chunk.data) > limit_bytes:
-            break
-        found.append(chunk)
-        size += len(chunk.data)
-    return found
+    found = await sql.rows(_READ, *which(key), attempt, offset, limit_bytes)
+    chunks = (
+        OutputChunk(key=key, attempt=attempt, offset=start, stream=stream, at_us=at_us, data=data)
+        for start, stream, at_us, data in found
+    )
+    return window(chunks, offset, limit_bytes)
 
 
 async def list_runs(sql: Sql, where: RunFilter, limit: int, before: RunKey | None) -> list[Run]:

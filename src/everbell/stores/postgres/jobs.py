@@ -16,7 +16,7 @@ from everbell.domain.errors import (
     no_such,
     too_many_jobs,
 )
-from everbell.domain.job import Definition, Job, JobVersion
+from everbell.domain.job import Job, JobVersion
 from everbell.domain.notice import NOTICE_US
 from everbell.domain.run import Run, RunKey
 from everbell.domain.stored import encode, placeholder
@@ -61,10 +61,6 @@ _AHEAD = (
     "job_id = ANY ($1::bigint[]) AND state IN ('claimed', 'running') AND state = 'claimed'"
     " AND attempt = 1 AND due_us > $2"
 )
-
-
-def _max_active(definition: Definition) -> int | None:
-    return None if definition.overlap == "allow" else definition.max_running
 
 
 async def add_jobs(sql: Sql, jobs: Sequence[NewJob], now_us: int, most: int | None) -> list[Job]:
@@ -116,7 +112,7 @@ async def _insert(sql: Sql, jobs: Sequence[NewJob], ids: Sequence[int], now_us: 
             job_id,
             job.project_id,
             job.enabled,
-            _max_active(job.definition),
+            job.definition.active_most,
             job.next_slot_us,
         )
         for job_id, job in zip(ids, jobs, strict=True)
@@ -261,7 +257,7 @@ async def _store_change(
         job.parked,
         job.quarantined,
         job.failures,
-        _max_active(definition),
+        definition.active_most,
         cursor,
         now_us,
         ranged_us,

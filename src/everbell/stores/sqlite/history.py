@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import apsw
-from msgspec.structs import replace
 
 from everbell.domain.run import Attempt, Run, RunKey
+from everbell.ports.ends import window
 from everbell.ports.store import OutputChunk, RunFilter
 from everbell.stores.sqlite import rows
 
@@ -56,25 +56,18 @@ def read_output(
         f"SELECT max(start) FROM output WHERE {_KEY} AND attempt = ? AND start <= ?",
         (*which, offset),
     ).get
-    found: list[OutputChunk] = []
-    size = 0
-    for start, stream, at_us, data in sql.execute(
+    found = sql.execute(
         f"SELECT start, stream, at_us, data FROM output WHERE {_KEY} AND attempt = ?"
         " AND start >= ? ORDER BY start",
         (*which, offset if first is None else first),
-    ):
-        if start + len(data) <= offset:
-            continue
-        chunk = OutputChunk(
+    )
+    chunks = (
+        OutputChunk(
             key=key, attempt=attempt, offset=start, stream=stream, at_us=at_us, data=bytes(data)
         )
-        if start < offset:
-            chunk = replace(chunk, offset=offset, data=chunk.data[offset - start :])
-        if found and size + len(chunk.data) > limit_bytes:
-            break
-        found.append(chunk)
-        size += len(chunk.data)
-    return found
+        for start, stream, at_us, data in found
+    )
+    return window(chunks, offset, limit_bytes)
 
 
 def list_runs(sql: apsw.Cursor, where: RunFilter, limit: int, before: RunKey | None) -> list[Run]:

@@ -16,7 +16,7 @@ from everbell.domain.errors import (
     no_such,
     too_many_jobs,
 )
-from everbell.domain.job import Definition, Job, JobVersion
+from everbell.domain.job import Job, JobVersion
 from everbell.domain.notice import NOTICE_US
 from everbell.domain.records import Hold
 from everbell.domain.run import RunKey
@@ -30,10 +30,6 @@ _HELD = (
     " target_id = jobs.project_id) OR (scope = 'job' AND target_id = jobs.id))"
 )
 _SCOPE = {"all": "?1 = 0", "project": "project_id = ?1", "job": "id = ?1"}
-
-
-def _max_active(definition: Definition) -> int | None:
-    return None if definition.overlap == "allow" else definition.max_running
 
 
 def add_jobs(sql: apsw.Cursor, jobs: Sequence[NewJob], now_us: int, most: int | None) -> list[Job]:
@@ -62,7 +58,7 @@ def _add_job(sql: apsw.Cursor, job: NewJob, now_us: int) -> int:
                 name,
                 name.casefold(),
                 job.enabled,
-                _max_active(job.definition),
+                job.definition.active_most,
                 job.next_slot_us,
                 now_us,
                 now_us,
@@ -190,7 +186,7 @@ def _store_change(
                 job.parked,
                 job.quarantined,
                 job.failures,
-                _max_active(definition),
+                definition.active_most,
                 cursor,
                 now_us,
                 job.id,
