@@ -23,8 +23,8 @@ from typing import Any
 
 from cluster_ceiling import ceilings
 from cluster_faults import failover, spread
-from cluster_parts import SETTINGS
-from cluster_steady import idle, precision, stored
+from cluster_parts import SETTINGS, alike
+from cluster_steady import idle, lateness, precision, stored
 from cluster_storm import storm
 
 from everbell.testing.postgres_server import PostgresServer
@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 PEERS = HERE.parent / ".venv" / "peers" / "bin" / "python"
 PAGE = HERE.parent / "docs" / "explanation" / "measured-on-postgresql.md"
 RESULTS = HERE / "results" / "cluster.json"
-PARTS = ("storm", "idle", "failover", "spread")
+PARTS = ("storm", "roles", "idle", "failover", "spread")
 # Celery beat compares its whole schedule at each start: 10,000 entries take it two minutes.
 SIZES = {"procrastinate": 5000, "apscheduler": 5000, "celery": 1000}
 Row = tuple[str, str, str, str]
@@ -68,8 +68,8 @@ def storms(server: PostgresServer, *, quick: bool) -> dict[str, Any]:
         for number in range(rounds):
             _say(f"round {number + 1} of {rounds}: ceilings and storms of {count}")
             found["ceiling"].append(ceilings(server, count))
-            found["one"].append(storm(server, count, 1))
-            found["three"].append(storm(server, count, 3))
+            found["one"].append(storm(server, count, alike(1)))
+            found["three"].append(storm(server, count, alike(3)))
             found["peers"].append(peer("pgqueuer", count, server, redis))
         for name, most in SIZES.items():
             small = min(most, count // 4 if quick else count)
@@ -77,6 +77,26 @@ def storms(server: PostgresServer, *, quick: bool) -> dict[str, Any]:
     finally:
         redis.close()
     return found
+
+
+def roles(server: PostgresServer, *, quick: bool) -> dict[str, Any]:
+    """A storm and a steady load where one node plans, and two others execute."""
+    count = 2000 if quick else 10_000
+    _say(f"scheduler and workers apart: a storm of {count}, then 100 jobs each second")
+    redis = RedisServer()
+    try:
+        each = [_with_role(one, redis) for one in ("scheduler", "worker", "worker")]
+        return {
+            "storm": [storm(server, count, each) for _ in range(1 if quick else 3)],
+            "steady": lateness(server, each, 6 if quick else 20),
+        }
+    finally:
+        redis.close()
+
+
+def _with_role(role: str, redis: RedisServer) -> tuple[str, ...]:
+    given = {"node.roles": [role], "redis.addr": f"127.0.0.1:{redis.port}"}
+    return ("--settings", json.dumps(given))
 
 
 def steady(server: PostgresServer, *, quick: bool) -> dict[str, Any]:
@@ -107,6 +127,7 @@ def spreads(server: PostgresServer, *, quick: bool) -> dict[str, Any]:
 
 MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
     "storm": storms,
+    "roles": roles,
     "idle": steady,
     "failover": failovers,
     "spread": spreads,
@@ -121,6 +142,8 @@ def table(found: dict[str, Any]) -> Iterator[Row]:
     """Yield rows of (what, ours, yardstick, ratio)."""
     if "storm" in found:
         yield from _storm_rows(found["storm"])
+    if "roles" in found:
+        yield from _roles_rows(found["roles"])
     if "idle" in found:
         yield from _steady_rows(found["idle"])
     if "failover" in found:
@@ -159,6 +182,23 @@ def _storm_rows(found: dict[str, Any]) -> Iterator[Row]:
             many = f"storm of {row['jobs']}, {row['started']} started"
             theirs = f"{row['peer']} {row['starts_per_s']}/s"
             yield (many, f"{pace} starts/s (1 node)", theirs, f"{pace / row['starts_per_s']:.1f}x")
+
+
+def _roles_rows(found: dict[str, Any]) -> Iterator[Row]:
+    rows, steady = found["storm"], found["steady"]
+    lost, doubled = sum(row["lost"] for row in rows), sum(row["doubled"] for row in rows)
+    yield (
+        f"storm of {rows[0]['jobs']}, one scheduler and two workers with Redis",
+        f"{_middle(rows, 'starts_per_s')} starts/s",
+        f"the first after {_middle(rows, 'first_ms')} ms, nothing is claimed ahead",
+        f"lost {lost}, doubled {doubled}",
+    )
+    yield (
+        "the same, 100 due each second",
+        f"p50 {steady['p50_ms']}, p99 {steady['p99_ms']}, max {steady['max_ms']} ms late",
+        f"{steady['runs']} runs, {steady['early']} early",
+        "",
+    )
 
 
 def _steady_rows(found: dict[str, Any]) -> Iterator[Row]:

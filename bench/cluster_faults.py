@@ -16,6 +16,7 @@ from typing import Any
 from cluster_parts import (
     Node,
     Start,
+    alike,
     doubled,
     every,
     fill,
@@ -83,7 +84,7 @@ def failover(server: PostgresServer, trials: int) -> dict[str, Any]:
     asyncio.run(fill(url, jobs))
     chance = random.Random(7)
     found_waits: list[dict[str, tuple[float, float]]] = []
-    with nodes(url, 3, "--log", str(log)) as found:
+    with nodes(url, alike(3, "--log", str(log))) as found:
         time.sleep(6)
         from_s = now_us() // US
         for number in range(trials):
@@ -173,7 +174,7 @@ def spread(server: PostgresServer, steady_s: float, measure_s: float) -> dict[st
         for number, (name, (period, takes)) in enumerate(kinds.items())
     ]
     asyncio.run(fill(url, jobs))
-    with nodes(url, 3, "--log", str(log)) as found:
+    with nodes(url, alike(3, "--log", str(log))) as found:
         settled_after_s = _settled(url, steady_s)
         begun = now_us()
         time.sleep(measure_s)

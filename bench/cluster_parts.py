@@ -131,12 +131,12 @@ class Node:
 
 
 @contextlib.contextmanager
-def nodes(url: str, count: int, *more: str) -> Iterator[list[Node]]:
-    """Give running nodes, in a directory of their own."""
+def nodes(url: str, each: Sequence[Sequence[str]]) -> Iterator[list[Node]]:
+    """Give running nodes, one with each of these options, in a directory of their own."""
     with tempfile.TemporaryDirectory(prefix="everbell-bench-") as place:
         found: list[Node] = []
         try:
-            for number in range(count):
+            for number, more in enumerate(each):
                 node = Node(url, f"n{number}", Path(place), *more)
                 found.append(node)
                 node.ready()  # before the next: the first makes the schema
@@ -144,6 +144,11 @@ def nodes(url: str, count: int, *more: str) -> Iterator[list[Node]]:
         finally:
             for node in found:
                 node.stop()
+
+
+def alike(count: int, *more: str) -> list[Sequence[str]]:
+    """Return the options of so many nodes with every role."""
+    return [more] * count
 
 
 def server_cpu_s(server: PostgresServer) -> float:

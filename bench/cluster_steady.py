@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import asyncpg
 from cluster_parts import (
     Node,
     Start,
+    alike,
     doubled,
     every,
     fill,
@@ -74,7 +76,7 @@ async def _written(url: str) -> tuple[collections.Counter[str], int]:
 
 def idle(server: PostgresServer, url: str, schedules: int, seconds: float) -> dict[str, Any]:
     """Return what three nodes cost that have nothing to do."""
-    with nodes(url, 3) as found:
+    with nodes(url, alike(3)) as found:
         time.sleep(12)  # the server may keep what it counted at their start for 10 s
         before, log = asyncio.run(_written(url))
         cpu = [node.cpu_s() for node in found]
@@ -108,13 +110,28 @@ def _lateness(starts: list[Start]) -> dict[str, Any]:
     }
 
 
-def precision(server: PostgresServer, url: str, schedules: int, seconds: int) -> list[Any]:
-    """Return lateness in steady state; then what became of an outage's slots."""
+def _fill_busy(url: str) -> None:
     jobs = [every(f"busy {number}", 1, 0, function("told")) for number in range(BUSY)]
     asyncio.run(fill(url, jobs))
+
+
+def lateness(server: PostgresServer, each: Sequence[Sequence[str]], seconds: int) -> dict[str, Any]:
+    """Return how late nodes with these options start jobs in steady state."""
+    url = server.url(server.new_database())
+    log = server.directory / f"starts-{now_us()}"
+    with nodes(url, [(*more, "--log", str(log)) for more in each]):
+        _fill_busy(url)
+        begun = now_us() // US + 3
+        time.sleep(3 + seconds)
+        return {"nodes": len(each)} | _lateness(_between(read_log(log), begun, begun + seconds))
+
+
+def precision(server: PostgresServer, url: str, schedules: int, seconds: int) -> list[Any]:
+    """Return lateness in steady state; then what became of an outage's slots."""
+    _fill_busy(url)
     log = server.directory / "starts"
     more = ("--log", str(log))
-    with nodes(url, 1, *more) as found:
+    with nodes(url, [more]) as found:
         place = Path(found[0].place)
         begun = now_us() // US + 3
         time.sleep(3 + seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from cluster_parts import at, fill, function, nodes, now_us, rows, server_cpu_s, settled
@@ -21,20 +22,25 @@ AHEAD_US = 500_000
 """``engine.look_ahead``: claims may begin so long before the jobs are due."""
 
 
-def storm(server: PostgresServer, count: int, many: int) -> dict[str, Any]:
-    """Run one storm on a database of its own; later if the jobs were not stored in time."""
+def storm(server: PostgresServer, count: int, each: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Run one storm on nodes with these options and a database of its own.
+
+    It is put off if the jobs were not stored in time.
+    """
     for lead_s in (5 + count // 2000, 30, 120):
-        found = _storm(server, count, many, lead_s)
+        found = _storm(server, count, each, lead_s)
         if found is not None:
             return found
     message = "the jobs were not stored before the storm"
     raise RuntimeError(message)
 
 
-def _storm(server: PostgresServer, count: int, many: int, lead_s: int) -> dict[str, Any] | None:
+def _storm(
+    server: PostgresServer, count: int, each: Sequence[Sequence[str]], lead_s: int
+) -> dict[str, Any] | None:
     url = server.url(server.new_database())
-    with nodes(url, many) as found:
-        time.sleep(2 + many)  # several have to agree who does what
+    with nodes(url, each) as found:
+        time.sleep(2 + len(each))  # several have to agree who does what
         instant = (now_us() // US + lead_s) * US
         jobs = [at(f"job-{number}", instant, function("noop")) for number in range(count)]
         asyncio.run(fill(url, jobs))
@@ -53,11 +59,11 @@ def _storm(server: PostgresServer, count: int, many: int, lead_s: int) -> dict[s
         cpu_s = sum(node.cpu_s() for node in found) - sum(cpu)
         server_cpu = server_cpu_s(server) - server_cpu
         starts = [node.ask("starts") for node in found]
-    late = sorted(one - instant for each in starts for one in each)
+    late = sorted(one - instant for own in starts for one in own)
     kept = asyncio.run(rows(url, "SELECT count(*) FROM ledger WHERE state = 'succeeded'"))[0][0]
     return {
         "jobs": count,
-        "nodes": many,
+        "nodes": len(each),
         "first_ms": round(late[0] / 1000, 1),
         "last_ms": round(late[-1] / 1000, 1),
         "starts_per_s": round(count / (late[-1] / US)),
@@ -65,7 +71,7 @@ def _storm(server: PostgresServer, count: int, many: int, lead_s: int) -> dict[s
         "whole_per_s": round(count / ((ended - instant + AHEAD_US) / US)),
         "cpu_us_per_run": round(cpu_s / count * 1e6, 1),
         "server_cpu_us_per_run": round(server_cpu / count * 1e6, 1),
-        "of_each_node": [len(each) for each in starts],
+        "of_each_node": [len(own) for own in starts],
         "lost": count - kept,
         "doubled": len(late) - count,
     }

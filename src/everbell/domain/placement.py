@@ -51,7 +51,7 @@ UNEVEN_COUNT = 1.5
 WORTH = 0.05
 """Part of a mean node's load by which moving must narrow the spread."""
 SETTLED_US = 1_000_000
-"""Age (us) at which the readings of a node mean something."""
+"""Age (us) of a node at which the CPU that it read means something."""
 _IDLE_STEPS = ((0.5, 1.0), (0.25, 0.7), (0.1, 0.4))
 _IDLE_LEAST = 0.2
 _ROOM_STEPS = ((0.15, 1.0), (0.05, 0.5))
@@ -119,19 +119,27 @@ def places(nodes: Iterable[Node], now_us: int) -> list[Place]:
 
 
 def _of_one_machine(nodes: list[Node], now_us: int) -> list[Node]:
-    """Give nodes of one host the same readings; those of a node that just started say nothing."""
+    """Give nodes of one host the same readings.
+
+    The CPU that a node read right after its start says nothing: what the others of its machine
+    read counts, or else the machine counts as idle.
+    """
     readings: dict[str, list[Node]] = {}
     for node in nodes:
         alive = node.state not in {"dead", "left"} and node.lease_until_us >= now_us
-        if alive and node.heartbeat_us - node.started_us >= SETTLED_US:
+        if alive and _is_settled(node):
             readings.setdefault(node.host, []).append(node)
     shared: list[Node] = []
     for node in nodes:
         found = readings.get(node.host, [node])
-        cpu = sum(it.machine_cpu for it in found) / len(found)
+        cpu = sum(it.machine_cpu if _is_settled(it) else 0.0 for it in found) / len(found)
         free = sum(it.memory_free_bytes for it in found) // len(found)
         shared.append(replace(node, machine_cpu=cpu, memory_free_bytes=free))
     return shared
+
+
+def _is_settled(node: Node) -> bool:
+    return node.heartbeat_us - node.started_us >= SETTLED_US
 
 
 def spread(

@@ -334,6 +334,17 @@ def test_nodes_of_one_host_share_what_they_measured_and_a_new_one_believes_the_o
     assert found["e"] == 0
 
 
+def test_nodes_that_all_just_started_are_equal_whatever_they_measured() -> None:
+    young = {"started_us": NOW - US // 2, "heartbeat_us": NOW}
+    nodes = [
+        node(id=name, name=name, machine_cpu=cpu, **young)
+        for name, cpu in (("a", 0.0), ("b", 50.0), ("c", 100.0))
+    ]
+    assert {it.capacity for it in places(nodes, NOW)} == {capacity(node(machine_cpu=0.0))}
+    short = node(machine_cpu=100.0, memory_free_bytes=1, **young)
+    assert places([short], NOW)[0].capacity < capacity(node())
+
+
 def test_jobs_that_are_new_are_on_all_nodes_although_these_came_one_after_the_other() -> None:
     owners: tuple[str, ...] = ()
     for count in range(1, 6):
