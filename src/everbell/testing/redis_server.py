@@ -10,6 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from everbell.testing.certificates import make_certificates
 from everbell.testing.free_ports import free_port
 
 START_S = 10.0
@@ -24,34 +25,11 @@ def program() -> str:
     return found
 
 
-def _openssl(directory: Path, *words: str) -> None:
-    subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True)
-
-
-def make_certificates(directory: Path) -> None:
-    """Write ``ca``, ``other`` (an authority that nobody trusts), ``server`` and ``node``."""
-    for name in ("ca", "other"):
-        _openssl(
-            directory, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-            "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem",
-        )  # fmt: skip
-    for name, names in (("server", "DNS:localhost"), ("node", "DNS:node")):
-        (directory / f"{name}.ext").write_text(f"subjectAltName={names}\n")
-        _openssl(
-            directory, "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}",
-            "-keyout", f"{name}.key", "-out", f"{name}.csr",
-        )  # fmt: skip
-        _openssl(
-            directory, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-            "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem",
-        )  # fmt: skip
-
-
 class RedisServer:
     """A server in a temporary directory, without persistence: a restart forgets everything.
 
     ``password`` is the default user's. ``tls``: no plain connections, and clients must show a
-    certificate; the files lie in ``directory`` (``make_certificates``).
+    certificate; the files lie in ``directory`` (see ``make_certificates``).
     """
 
     def __init__(self, *, password: str = "", tls: bool = False) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,30 +14,8 @@ from everbell.bootstrap import open_store
 from everbell.config.loader import load_settings
 from everbell.domain.errors import ConfigError, StoreUnavailable
 from everbell.stores.postgres import PostgresStore, Tls
+from everbell.testing.certificates import make_certificates
 from everbell.testing.postgres_server import PostgresServer, server_user
-
-
-def _openssl(directory: Path, *words: str) -> None:
-    subprocess.run(["openssl", *words], cwd=directory, check=True, capture_output=True)
-
-
-def _authority(directory: Path, name: str) -> None:
-    _openssl(
-        directory, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
-        f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem",
-    )  # fmt: skip
-
-
-def _certificate(directory: Path, name: str, subject: str, names: str) -> None:
-    (directory / f"{name}.ext").write_text(f"subjectAltName={names}\n")
-    _openssl(
-        directory, "req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={subject}",
-        "-keyout", f"{name}.key", "-out", f"{name}.csr",
-    )  # fmt: skip
-    _openssl(
-        directory, "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key",
-        "-days", "2", "-extfile", f"{name}.ext", "-out", f"{name}.pem",
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +23,7 @@ def secure() -> Iterator[tuple[PostgresServer, Path]]:
     """A server that takes only clients whose certificate its authority signed."""
     directory = Path(tempfile.mkdtemp(prefix="everbell-tls-"))
     directory.chmod(0o755)
-    _authority(directory, "ca")
-    _authority(directory, "other")
-    _certificate(directory, "server", "localhost", "DNS:localhost")
-    _certificate(directory, "node", "postgres", "DNS:node")
+    make_certificates(directory, user="postgres")
     (directory / "server.key").chmod(0o600)
     if (user := server_user()) is not None:
         shutil.chown(directory / "server.key", user)
