@@ -10,6 +10,9 @@ from types import ModuleType
 
 import pytest
 
+from everbell.testing.postgres_server import PostgresServer
+from everbell.testing.proof.cluster import Proof
+
 
 def _load() -> ModuleType:
     path = Path(__file__).with_name("nodes.py")
@@ -38,3 +41,11 @@ def new_node(tmp_path: Path) -> Iterator[Callable[..., nodes.NodeProcess]]:
     yield make
     for node in made:
         node.close()
+
+
+@pytest.fixture
+def proof(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Proof]:
+    """A cluster of real nodes on a database of its own, judged from outside."""
+    made = Proof(tmp_path / "cluster", postgres_server.url(postgres_server.new_database()))
+    yield made
+    made.close()

@@ -39,17 +39,6 @@ def three(proof: Proof) -> None:
     time.sleep(2)
 
 
-def judge(proof: Proof) -> None:
-    """Let it run in peace, then compare what the targets saw with the ledger."""
-    proof.quiet(settle_s=2)
-    proof.settle()
-    verdict = proof.verdict()
-    report = proof.report(verdict)
-    print(report)
-    assert verdict.violations == [], report
-    assert verdict.starts > 50
-
-
 def deaths(proof: Proof) -> int:
     """How many nodes found that others had declared them dead."""
     return sum("declared dead" in member.log() for member in proof.members)
@@ -66,7 +55,7 @@ def test_kill_9_of_nodes_at_random_loses_and_doubles_nothing(proof: Proof) -> No
         member.launch()
     for member in proof.members:
         member.await_ready()
-    judge(proof)
+    proof.judge()
 
 
 def test_nodes_stopped_for_longer_than_the_lease_start_nothing_under_old_claims(
@@ -78,7 +67,7 @@ def test_nodes_stopped_for_longer_than_the_lease_start_nothing_under_old_claims(
             member.signal(signal.SIGSTOP)
             time.sleep(LEASE_S * 2)
             member.signal(signal.SIGCONT)
-    judge(proof)
+    proof.judge()
     assert deaths(proof) == 2
 
 
@@ -94,7 +83,7 @@ def test_a_restart_of_the_server_kills_nobody_and_heals(
             server.stop(how)
         time.sleep(1)
         server.start()
-    judge(proof)
+    proof.judge()
     assert deaths(proof) == 0
 
 
@@ -104,7 +93,7 @@ def test_ended_connections_are_made_anew(proof: Proof, server: PostgresServer) -
         with proof.fault("pg_terminate_backend", heals_s=3):
             server.terminate_all()
         time.sleep(0.7)
-    judge(proof)
+    proof.judge()
     assert deaths(proof) == 0
 
 
@@ -124,7 +113,7 @@ def test_a_silent_way_to_the_server_takes_out_one_node_and_comes_back(
             proxy.mode = mode
             time.sleep(5)
             proxy.mode = "open"
-        judge(proof)
+        proof.judge()
         cut_off = proof.members[2]
         assert cut_off.ready()
     finally:
@@ -162,7 +151,7 @@ def test_a_node_cut_off_by_the_network_heals_by_itself(tmp_path: Path, how: str)
             if network is not None:
                 network.heal()
         proof.members[2].await_ready(8)
-        judge(proof)
+        proof.judge()
     finally:
         proof.close()
         proxy.close()

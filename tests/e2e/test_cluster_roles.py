@@ -5,11 +5,9 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from everbell.testing.postgres_server import PostgresServer
 from everbell.testing.proof.cluster import Proof, until
 from everbell.testing.redis_server import RedisServer
 
@@ -19,13 +17,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(150)]
 @pytest.fixture
 def redis() -> Iterator[RedisServer]:
     made = RedisServer(password="s3cret")
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def proof(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Proof]:
-    made = Proof(tmp_path / "cluster", postgres_server.url(postgres_server.new_database()))
     yield made
     made.close()
 
@@ -43,13 +34,7 @@ def split(proof: Proof, redis: RedisServer | None) -> None:
 
 
 def judge(proof: Proof) -> None:
-    proof.quiet(settle_s=3)
-    proof.settle()
-    verdict = proof.verdict()
-    report = proof.report(verdict)
-    print(report)
-    assert verdict.violations == [], report
-    assert verdict.starts > 50
+    proof.judge(settle_s=3)
     workers = {run["node"] for run in _runs(proof) if run["state"] == "succeeded"}
     schedulers = {node["id"] for node in _nodes(proof) if "worker" not in node["roles"]}
     assert len(workers) >= 2

@@ -25,13 +25,6 @@ def redis() -> Iterator[RedisServer]:
     made.close()
 
 
-@pytest.fixture
-def proof(postgres_server: PostgresServer, tmp_path: Path) -> Iterator[Proof]:
-    made = Proof(tmp_path / "cluster", postgres_server.url(postgres_server.new_database()))
-    yield made
-    made.close()
-
-
 def stopped(proof: Proof) -> list[float]:
     """Tell all nodes to stop and return the seconds that each needed."""
     begun = time.monotonic()

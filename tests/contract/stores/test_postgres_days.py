@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import asyncpg
 import pytest
 
 from everbell.domain.errors import NotFoundError
@@ -17,27 +16,13 @@ from everbell.stores.postgres import PostgresStore
 from everbell.stores.postgres.days import AHEAD, DAY_US
 from everbell.testing.contracts.history import chunk
 from everbell.testing.contracts.making import NOW, add_job, claim, decision, end, new_run
-from everbell.testing.postgres_server import PostgresServer
 
 TODAY = "SELECT floor(extract(epoch FROM now()) / 86400)::bigint"
 
 
 @pytest.fixture
-def url(postgres_server: PostgresServer) -> str:
-    """A database of its own: partitions stay when rows go."""
-    return postgres_server.url(postgres_server.new_database())
-
-
-@pytest.fixture
 async def store(url: str) -> AsyncIterator[PostgresStore]:
     opened = await PostgresStore.open(url)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def con(url: str) -> AsyncIterator[Any]:
-    opened = await asyncpg.connect(url, server_settings={"search_path": "everbell"})
     yield opened
     await opened.close()
 

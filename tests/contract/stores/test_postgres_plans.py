@@ -25,7 +25,6 @@ from everbell.testing.contracts.making import (
     new_run,
     node,
 )
-from everbell.testing.postgres_server import PostgresServer
 
 JOBS = 1_000_000
 RUNS = 1_000_000
@@ -63,11 +62,6 @@ SCANS = (
     " 'definitions', 'runs') OR relname LIKE ANY (ARRAY['ended\\_runs\\_%', 'attempts\\_%',"
     " 'output\\_%'])) ORDER BY relname"
 )
-
-
-@pytest.fixture
-async def url(postgres_server: PostgresServer) -> str:
-    return postgres_server.url(postgres_server.new_database())
 
 
 @pytest.fixture

@@ -28,27 +28,13 @@ from everbell.testing.contracts.making import (
     new_job,
     new_run,
 )
-from everbell.testing.postgres_server import PostgresServer
 
 TODAY = "SELECT floor(extract(epoch FROM now()) / 86400)::bigint"
 
 
 @pytest.fixture
-def url(postgres_server: PostgresServer) -> str:
-    """A database of its own: partitions stay when rows go."""
-    return postgres_server.url(postgres_server.new_database())
-
-
-@pytest.fixture
 async def store(url: str) -> AsyncIterator[PostgresStore]:
     opened = await PostgresStore.open(url)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def con(url: str) -> AsyncIterator[Any]:
-    opened = await asyncpg.connect(url, server_settings={"search_path": "everbell"})
     yield opened
     await opened.close()
 

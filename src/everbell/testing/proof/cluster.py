@@ -45,6 +45,8 @@ private_addresses = "allow"
 level = "info"
 """
 OPEN = "&state=queued,claimed,running"
+ENOUGH = 50
+"""Starts that must have been seen for a verdict to say anything."""
 
 
 def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -318,6 +320,19 @@ class Proof:
             for one in verdict.violations[:30]
         ]
         return "\n".join(lines)
+
+    def judge(self, settle_s: float = 2.0) -> None:
+        """Let it run in peace, then compare what the targets saw with the ledger.
+
+        Raises AssertionError with the report: a promise is broken, or little was seen.
+        """
+        self.quiet(settle_s=settle_s)
+        self.settle()
+        verdict = self.verdict()
+        report = self.report(verdict)
+        print(report)
+        if verdict.violations or verdict.starts <= ENOUGH:
+            raise AssertionError(report)
 
     def close(self) -> None:
         """Leave nothing behind."""
