@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from pathlib import Path
 
 import apsw
@@ -101,6 +102,29 @@ async def test_the_database_of_another_program_is_refused(tmp_path: Path) -> Non
     error = await refused(path)
     assert isinstance(error, StoreCorrupt)
     assert "another program" in error.message
+
+
+async def test_a_file_that_another_process_just_makes_is_not_taken_for_a_stranger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between any two statements of the look at a new file, another process may make its tables."""
+    looks = 0
+
+    def meanwhile(_: object, sql: str, __: object) -> bool:
+        nonlocal looks
+        if "sqlite_schema" in sql and not looks:
+            looks += 1
+            other = apsw.Connection(str(tmp_path / "everbell.db"))
+            with contextlib.suppress(apsw.BusyError):
+                migrate(other)
+            other.close()
+        return True
+
+    monkeypatch.setattr(apsw, "connection_hooks", [lambda db: db.set_exec_trace(meanwhile)])
+    store = await SqliteStore.open(tmp_path / "everbell.db", inline=True)
+    assert looks == 1
+    await add_job(store)
+    await store.close()
 
 
 async def test_a_missing_directory_and_a_directory_as_file_are_said(tmp_path: Path) -> None:

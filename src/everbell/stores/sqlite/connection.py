@@ -148,9 +148,10 @@ def _use_log(db: apsw.Connection, busy_timeout_s: float) -> None:
 
 def _check_header(db: apsw.Connection, path: str) -> None:
     """Refuse a file that is damaged, somebody else's, or of a newer version."""
-    version = moved.schema_of(db.pragma("user_version"))
-    owner = db.pragma("application_id")
-    tables = db.execute("SELECT count(*) FROM sqlite_schema").get
+    with db:  # one look: another process may be making the tables
+        version = moved.schema_of(db.pragma("user_version"))
+        owner = db.pragma("application_id")
+        tables = db.execute("SELECT count(*) FROM sqlite_schema").get
     if owner != APPLICATION_ID and (owner != 0 or version != 0 or tables):
         message = f"{path} is the database of another program"
         raise StoreCorrupt(message, hint="name another file in the configuration")
