@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from everbell.domain.errors import StoreUnavailable
 from everbell.domain.run import RunKey
+from everbell.ports.store import Verdict
 from everbell.stores.postgres import PostgresStore, ledger, locks, queue
 from everbell.stores.postgres.days import DAY_US
 from everbell.testing.contracts.history import chunk
@@ -89,6 +90,47 @@ async def test_single_statements_that_lose_a_deadlock_are_tried_again(
         assert answer == ["stored", "stored"]
     else:
         assert await store.shard_loads() == {first.id: 2.0, second.id: 2.0}
+
+
+@pytest.mark.parametrize(
+    ("verb", "what"),
+    [
+        *((verb, "jobs") for verb in ("finish", "finish_again", "hand_back", "recover")),
+        *((verb, "runs") for verb in ("finish", "finish_again", "hand_back", "recover")),
+        ("mark_running", "runs"),
+    ],
+)
+async def test_rows_are_locked_in_the_order_of_their_keys(
+    store: PostgresStore, con: Any, watch: Any, verb: str, what: str
+) -> None:
+    """Whoever waits for the first holds none behind it: nobody waits in a circle."""
+    first, second = await add_jobs(store, new_job("a"), new_job("b"))
+    runs = [await claimed(store, job) for job in (second, first)]
+    # The first job's row lies behind the second's.
+    for job in (second, first):
+        await con.execute("UPDATE jobs SET failures = 1 WHERE id = $1", job.id)
+    again = [end(run, failures="reset", next_due_us=NOW + 9) for run in runs]
+    verdicts = [Verdict(run=run, state="lost", reason="dead") for run in runs]
+    calls: dict[str, Callable[[], Awaitable[Any]]] = {
+        "finish": lambda: store.finish([end(run, failures="reset") for run in runs], NOW),
+        "finish_again": lambda: store.finish(again, NOW),
+        "mark_running": lambda: store.mark_running([(run, NOW) for run in runs], NOW),
+        "hand_back": lambda: store.hand_back(runs, NOW),
+        "recover": lambda: store.recover(verdicts, NOW),
+    }
+    lock = "SELECT 1 FROM jobs WHERE id = $1 FOR NO KEY UPDATE"
+    if what == "runs":
+        lock = "SELECT 1 FROM runs WHERE job_id = $1 FOR UPDATE"
+    async with con.transaction():
+        await con.execute("SET LOCAL lock_timeout = '500ms'")
+        await con.fetch(lock, first.id)
+        call = asyncio.ensure_future(calls[verb]())
+        await waits(watch)
+        await con.fetch(lock, second.id)
+    await call
+    assert await con.fetchval("SELECT count(*) FROM runs WHERE state = 'claimed'") == (
+        2 if verb == "finish_again" else 0
+    )
 
 
 @pytest.mark.parametrize("verb", ["finish", "finish_long", "append_output"])

@@ -75,6 +75,7 @@ def plain(finishes: Sequence[Finish]) -> bool:
 async def finish_plain(session: Session, finishes: Sequence[Finish]) -> list[Finished]:
     """End runs in one round trip. Raises NotPlain if any of them did not pass."""
     runs = [_ended(it, it.started_us, it.reason or it.run.reason) for it in finishes]
+    by_key = sorted(runs, key=rows.key_of)  # the order in which rows are locked
     values = (
         (
             *rows.key_of(run),
@@ -89,7 +90,7 @@ async def finish_plain(session: Session, finishes: Sequence[Finish]) -> list[Fin
             run.output_bytes,
             run.truncated,
         )
-        for run in runs
+        for run in by_key
     )
     reset = [it.run.key.job_id for it in finishes if it.failures == "reset"]
     await session.once(_PLAIN, *rows.columns(values, 13), reset)
@@ -136,6 +137,9 @@ class _Ending:
 
     async def end(self, finishes: Sequence[Finish]) -> None:
         """Carry them out."""
+        if len(finishes) > 1:
+            # All at once, as rows are locked in the order of their keys.
+            await self.sql.value(ledger.COUNT_LOCKED, *rows.fences(it.run for it in finishes))
         await self._end([it for it in finishes if it.next_due_us is None])
         await self._go_on([it for it in finishes if it.next_due_us is not None])
         rest = [it for it in finishes if it.run.key not in self.stored]
@@ -190,9 +194,7 @@ class _Ending:
         if not finishes:
             return
         given = {it.run.key: it for it in finishes}
-        found = await self.sql.rows(
-            f"{ledger.FENCED} FOR NO KEY UPDATE OF r", *ledger.fences(it.run for it in finishes)
-        )
+        found = await self.sql.rows(ledger.LOCKED, *rows.fences(it.run for it in finishes))
         runs = [rows.run(row) for row in found]
         if not runs:
             return
@@ -210,7 +212,7 @@ class _Ending:
         retries = [it.run for it in finishes if it.next_due_us is not None]
         told: set[tuple[Any, ...]] = set()
         if retries:
-            told = {tuple(row) for row in await self.sql.rows(_TOLD, *ledger.fences(retries))}
+            told = {tuple(row) for row in await self.sql.rows(_TOLD, *rows.fences(retries))}
         for it in finishes:
             run, found = it.run, now[it.run.key]
             if it.next_due_us is None:

@@ -31,7 +31,12 @@ _START = (
     " AS a (slot, job, trigger, attempt, token, started)"
     f" WHERE {SAME_FENCE} AND {BY_KEY_ACTIVE} RETURNING {rows.KEY}, r.attempt, r.token"
 )
-FENCED = f"SELECT {rows.RUN_OF} FROM {FENCES} JOIN runs r ON {SAME_FENCE} AND {BY_KEY_ACTIVE}"
+_LOCK = (
+    f"FROM {FENCES} JOIN runs r ON {SAME_FENCE} AND {BY_KEY_ACTIVE}"
+    " ORDER BY r.slot_us, r.job_id, r.trigger_id FOR NO KEY UPDATE OF r"
+)
+LOCKED = f"SELECT {rows.RUN_OF} {_LOCK}"
+COUNT_LOCKED = f"SELECT count(*) FROM (SELECT 1 {_LOCK}) locked"
 KEEP = (
     "INSERT INTO attempts (slot_us, job_id, trigger_id, attempt, token, node, state, started_us,"
     " finished_us, code, error) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::text[],"
@@ -54,17 +59,14 @@ _HAND_OVER = (
 )
 
 
-def fences(runs: Iterable[Run]) -> list[Sequence[Any]]:
-    """Return what guards a change of these runs: key, attempt and token, as columns."""
-    return rows.columns(((*rows.key_of(it), it.attempt, it.token) for it in runs), 5)
-
-
 async def mark_running(
     session: Session, runs: Sequence[tuple[Run, int]]
 ) -> list[Literal["stored", "stale"]]:
     """See RunStore.mark_running."""
     last = {(*rows.key_of(run), run.attempt, run.token): at for run, at in runs}
-    found = await session.all(_START, *rows.columns(((*key, at) for key, at in last.items()), 6))
+    found = await session.all(
+        _START, *rows.columns(((*key, at) for key, at in sorted(last.items())), 6)
+    )
     stored = {tuple(row) for row in found}
     return [
         "stored" if (*rows.key_of(run), run.attempt, run.token) in stored else "stale"
@@ -140,9 +142,7 @@ async def recover(sql: Sql, verdicts: Sequence[Verdict], now_us: int) -> int:
     judged: dict[tuple[Any, ...], Verdict] = {}
     for it in verdicts:
         judged.setdefault((it.run.key, it.run.attempt, it.run.token), it)
-    found = await sql.rows(
-        f"{FENCED} FOR NO KEY UPDATE OF r", *fences(it.run for it in judged.values())
-    )
+    found = await sql.rows(LOCKED, *rows.fences(it.run for it in judged.values()))
     pairs = [
         (run, judged[run.key, run.attempt, run.token]) for run in (rows.run(row) for row in found)
     ]

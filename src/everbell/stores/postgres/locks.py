@@ -1,4 +1,7 @@
-"""Who waits for whom: definitions, then jobs by id, then limits, then runs, then the counter."""
+"""Who waits for whom: definitions, jobs by id, limits, runs by key, then the counter.
+
+Statements that change several runs are given them in that order, and their plans keep to it.
+"""
 
 from __future__ import annotations
 

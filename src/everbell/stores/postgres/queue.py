@@ -119,8 +119,7 @@ async def hand_back(sql: Sql, runs: Sequence[Run], now_us: int) -> int:
     """See RunStore.hand_back."""
     jobs = {run.key.job_id for run in runs}
     await locks.jobs(sql, jobs)
-    fences = ((*rows.key_of(run), run.attempt, run.token) for run in runs)
-    count = await sql.change(_HAND_BACK, *rows.columns(fences, 5))
+    count = await sql.change(_HAND_BACK, *rows.fences(runs))
     await skip_of_disabled(sql, jobs, now_us)
     return count
 

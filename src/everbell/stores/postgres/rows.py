@@ -118,6 +118,14 @@ def key_of(run: Run) -> tuple[int, int, str]:
     return (it.slot_us, it.job_id, it.trigger_id)
 
 
+def fences(runs: Iterable[Run]) -> list[Sequence[Any]]:
+    """Return what guards a change of these runs: key, attempt and token, as columns.
+
+    By key: rows are locked in the order in which they are given, see ``locks``.
+    """
+    return columns(sorted((*key_of(it), it.attempt, it.token) for it in runs), 5)
+
+
 def run(row: Any) -> Run:
     """Build a run from the columns of RUN."""
     return Run(
