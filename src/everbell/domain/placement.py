@@ -127,19 +127,16 @@ def _of_one_machine(nodes: list[Node], now_us: int) -> list[Node]:
     readings: dict[str, list[Node]] = {}
     for node in nodes:
         alive = node.state not in {"dead", "left"} and node.lease_until_us >= now_us
-        if alive and _is_settled(node):
+        if alive and node.heartbeat_us - node.started_us >= SETTLED_US:
             readings.setdefault(node.host, []).append(node)
     shared: list[Node] = []
     for node in nodes:
-        found = readings.get(node.host, [node])
-        cpu = sum(it.machine_cpu if _is_settled(it) else 0.0 for it in found) / len(found)
-        free = sum(it.memory_free_bytes for it in found) // len(found)
+        cpu, free = 0.0, node.memory_free_bytes
+        if found := readings.get(node.host):
+            cpu = sum(it.machine_cpu for it in found) / len(found)
+            free = sum(it.memory_free_bytes for it in found) // len(found)
         shared.append(replace(node, machine_cpu=cpu, memory_free_bytes=free))
     return shared
-
-
-def _is_settled(node: Node) -> bool:
-    return node.heartbeat_us - node.started_us >= SETTLED_US
 
 
 def spread(
