@@ -17,29 +17,17 @@ def ended(
 
     Under its token a claim's other columns never change: they need not be read again.
     """
-    run = it.run
-    return Run(
-        key=run.key,
-        project_id=run.project_id,
-        version=run.version,
+    return replace(
+        it.run,
         state=it.state,
-        trigger=run.trigger,
         reason=reason,
-        attempt=run.attempt,
-        token=run.token,
-        node=run.node,
-        due_us=run.due_us,
-        claimed_us=run.claimed_us,
         started_us=started_us,
         finished_us=it.finished_us,
         code=it.code,
         error=error,
         output_bytes=it.output_bytes,
         truncated=it.truncated,
-        until_us=run.until_us,
-        count=run.count,
         cancel_requested=cancel_requested,
-        crashes=run.crashes,
     )
 
 
