@@ -95,8 +95,14 @@ async def test_single_statements_that_lose_a_deadlock_are_tried_again(
 @pytest.mark.parametrize(
     ("verb", "what"),
     [
-        *((verb, "jobs") for verb in ("finish", "finish_again", "hand_back", "recover")),
-        *((verb, "runs") for verb in ("finish", "finish_again", "hand_back", "recover")),
+        *(
+            (verb, "jobs")
+            for verb in ("finish", "finish_long", "finish_again", "hand_back", "recover")
+        ),
+        *(
+            (verb, "runs")
+            for verb in ("finish", "finish_long", "finish_again", "hand_back", "recover")
+        ),
         ("mark_running", "runs"),
     ],
 )
@@ -113,6 +119,7 @@ async def test_rows_are_locked_in_the_order_of_their_keys(
     verdicts = [Verdict(run=run, state="lost", reason="dead") for run in runs]
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
         "finish": lambda: store.finish([end(run, failures="reset") for run in runs], NOW),
+        "finish_long": lambda: store.finish([end(run, failures="count") for run in runs], NOW),
         "finish_again": lambda: store.finish(again, NOW),
         "mark_running": lambda: store.mark_running([(run, NOW) for run in runs], NOW),
         "hand_back": lambda: store.hand_back(runs, NOW),

@@ -137,11 +137,12 @@ class _Ending:
 
     async def end(self, finishes: Sequence[Finish]) -> None:
         """Carry them out."""
-        if len(finishes) > 1:
-            # All at once, as rows are locked in the order of their keys.
+        over = [it for it in finishes if it.next_due_us is None]
+        again = [it for it in finishes if it.next_due_us is not None]
+        if over and again:  # each kind alone locks its rows in the order of their keys
             await self.sql.value(ledger.COUNT_LOCKED, *rows.fences(it.run for it in finishes))
-        await self._end([it for it in finishes if it.next_due_us is None])
-        await self._go_on([it for it in finishes if it.next_due_us is not None])
+        await self._end(over)
+        await self._go_on(again)
         rest = [it for it in finishes if it.run.key not in self.stored]
         if not rest:
             return
@@ -182,7 +183,7 @@ class _Ending:
                 it.run.node,
                 it.run.claimed_us,
             )
-            for it in finishes
+            for it in sorted(finishes, key=lambda it: rows.key_of(it.run))
         )
         given = {it.run.key: it for it in finishes}
         for row in await self.sql.made(_END, *rows.columns(values, 15)):
