@@ -206,3 +206,45 @@ def project_name_taken(name: str) -> ConflictError:
     """Return the error of two projects with one name."""
     message = f"there is a project named {name!r} already"
     return ConflictError(message, hint="choose another name")
+
+
+def job_changed(job_id: int, version: int, expected: int) -> StoreConflict:
+    """Return the error of a job that somebody else changed first."""
+    return _reread("job", f"job {job_id} is at version {version}, not {expected}")
+
+
+def slots_decided(job_id: int) -> StoreConflict:
+    """Return the error of an edit whose slots the engine decided first."""
+    return _reread("job", f"slots of job {job_id} were decided meanwhile")
+
+
+def credential_taken() -> ConflictError:
+    """Return the error of two credentials with one key."""
+    message = "there is a credential with this API key or uuid already"
+    return ConflictError(message, hint="create it again: keys are drawn at random")
+
+
+def project_changed(project_id: int) -> StoreConflict:
+    """Return the error of a project that somebody else changed first."""
+    return _reread("project", f"project {project_id} was changed meanwhile")
+
+
+def _reread(kind: str, message: str) -> StoreConflict:
+    return StoreConflict(message, hint=f"read the {kind} again and repeat the change")
+
+
+def project_in_use() -> ConflictError:
+    """Return the error of a project that can't be deleted yet."""
+    return ConflictError("the project still has jobs", hint="delete its jobs first")
+
+
+def node_alive(name: str, node_id: str) -> ConflictError:
+    """Return the error of a node that can't be removed yet."""
+    message = f"node {name} ({node_id}) is alive"
+    return ConflictError(message, hint="stop it first: `everbell stop` on its machine")
+
+
+def unreadable_definition() -> ConflictError:
+    """Return the error of a change that would keep a definition which can't be read."""
+    message = "the stored definition of this job can't be read"
+    return ConflictError(message, hint="give it a whole new definition, or delete it")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from everbell.domain.errors import ConflictError, no_such
+from everbell.domain.errors import no_such, node_alive
 from everbell.domain.records import Node
 from everbell.ports.cluster import Assignment, Pulse
 from everbell.stores.memory.data import Data
@@ -101,8 +101,7 @@ class MemoryCluster:
         if node is None:
             raise no_such("node", node_id)
         if node.state not in _GONE and node.lease_until_us >= now_us:
-            message = f"node {node.name} ({node_id}) is alive"
-            raise ConflictError(message, hint="stop it first: `everbell stop` on its machine")
+            raise node_alive(node.name, node_id)
         del data.nodes[node_id]
         if not self._named(node.name):
             data.drains.pop(node.name, None)

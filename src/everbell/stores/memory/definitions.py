@@ -10,7 +10,18 @@ import msgspec
 from msgspec.structs import replace
 
 from everbell.domain.decision import LeftBehind
-from everbell.domain.errors import ConflictError, StoreConflict, no_such, too_many_jobs
+from everbell.domain.errors import (
+    ConflictError,
+    credential_taken,
+    job_changed,
+    job_name_taken,
+    no_such,
+    project_changed,
+    project_in_use,
+    project_name_taken,
+    slots_decided,
+    too_many_jobs,
+)
 from everbell.domain.job import Job, JobVersion
 from everbell.domain.records import Credential, Hold, Project
 from everbell.ports.store import JobFilter, NewJob, Page, Revoked
@@ -29,7 +40,7 @@ class MemoryDefinitions(MemoryLimits):
         data = self._data
         for other in data.projects.values():
             if project.name == other.name or project.uuid == other.uuid:
-                raise _taken("project", project.name)
+                raise project_name_taken(project.name)
         added = replace(project, id=data.new_id("project"))
         data.projects[added.id] = added
         return added
@@ -59,7 +70,7 @@ class MemoryDefinitions(MemoryLimits):
             raise no_such("project", project.id)
         _check_unchanged(old, expected_us)
         if any(it.name == project.name and it.id != project.id for it in projects.values()):
-            raise _taken("project", project.name)
+            raise project_name_taken(project.name)
         projects[old.id] = replace(
             old,
             name=project.name,
@@ -74,8 +85,7 @@ class MemoryDefinitions(MemoryLimits):
         if project_id in data.projects:
             _check_unchanged(data.projects[project_id], expected_us)
         if any(job.project_id == project_id for job in data.jobs.values()):
-            message = "the project still has jobs"
-            raise ConflictError(message, hint="delete its jobs first")
+            raise project_in_use()
         if project_id not in data.projects:
             raise no_such("project", project_id)
         del data.projects[project_id]
@@ -89,7 +99,7 @@ class MemoryDefinitions(MemoryLimits):
         data = self._data
         for other in data.credentials.values():
             if credential.api_key == other.api_key or credential.uuid == other.uuid:
-                raise _taken("credential", credential.api_key)
+                raise credential_taken()
         added = replace(credential, id=data.new_id("credential"))
         data.credentials[added.id] = added
         return added
@@ -149,7 +159,7 @@ class MemoryDefinitions(MemoryLimits):
                 raise no_such("project", new.project_id)
             name = (new.project_id, new.definition.name)
             if name in names or new.uuid in uuids:
-                raise _taken("job", new.definition.name)
+                raise job_name_taken(new.definition.name)
             names.add(name)
             uuids.add(new.uuid)
         return [self._add_job(new, now_us) for new in jobs]
@@ -212,16 +222,14 @@ class MemoryDefinitions(MemoryLimits):
         if old is None:
             raise no_such("job", job.id)
         if old.version != expected_version:
-            message = f"job {job.id} is at version {old.version}, not {expected_version}"
-            raise StoreConflict(message, hint="read the job again and repeat the change")
+            raise job_changed(job.id, old.version, expected_version)
         if left_behind is not None and (
             left_behind.cursor_us != old.next_slot_us or data.overlaps(job.id, left_behind.marks)
         ):
-            message = f"slots of job {job.id} were decided meanwhile"
-            raise StoreConflict(message, hint="read the job again and repeat the change")
+            raise slots_decided(job.id)
         for other in data.jobs.values():
             if other.id != old.id and (other.project_id, other.name) == (old.project_id, job.name):
-                raise _taken("job", job.name)
+                raise job_name_taken(job.name)
         if left_behind is not None:
             data.leave_behind(old, left_behind, now_us)
             old = data.jobs[job.id]
@@ -256,8 +264,7 @@ class MemoryDefinitions(MemoryLimits):
             raise no_such("job", job_id)
         version = data.jobs[job_id].version
         if expected_version is not None and version != expected_version:
-            message = f"job {job_id} is at version {version}, not {expected_version}"
-            raise StoreConflict(message, hint="read the job again and repeat the change")
+            raise job_changed(job_id, version, expected_version)
         runs = list(data.of_job(job_id).values())
         for run in runs:
             data.forget(run.key)
@@ -321,14 +328,9 @@ class MemoryDefinitions(MemoryLimits):
         return self._data.named.get(key, "")
 
 
-def _taken(kind: str, name: str) -> ConflictError:
-    return ConflictError(f"there is a {kind} {name!r} already", hint="choose another name")
-
-
 def _check_unchanged(project: Project, expected_us: int | None) -> None:
     if expected_us is not None and project.updated_us != expected_us:
-        message = f"project {project.id} was changed meanwhile"
-        raise StoreConflict(message, hint="read the project again and repeat the change")
+        raise project_changed(project.id)
 
 
 def _drop_holds(data: Data, scope: str, target_id: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from everbell.domain.errors import ConflictError, no_such
+from everbell.domain.errors import no_such, node_alive
 from everbell.domain.job import US
 from everbell.domain.records import Node
 from everbell.ports.cluster import Assignment, Pulse, packed, unpacked
@@ -139,8 +139,7 @@ async def remove_node(sql: Sql, node_id: str, now_us: int) -> None:
     if row is None:
         raise no_such("node", node_id)
     if not row[1]:
-        message = f"node {row[0]} ({node_id}) is alive"
-        raise ConflictError(message, hint="stop it first: `everbell stop` on its machine")
+        raise node_alive(row[0], node_id)
     await sql.change("DELETE FROM nodes WHERE id = $1", node_id)
     await sql.change(
         "DELETE FROM drains WHERE name = $1 AND NOT EXISTS (SELECT FROM nodes WHERE name = $1)",

@@ -9,12 +9,13 @@ import asyncpg
 
 from everbell.domain.decision import LeftBehind
 from everbell.domain.errors import (
-    ConflictError,
     NotFoundError,
-    StoreConflict,
+    job_changed,
     job_name_taken,
     no_such,
+    slots_decided,
     too_many_jobs,
+    unreadable_definition,
 )
 from everbell.domain.job import Job, JobVersion
 from everbell.domain.notice import NOTICE_US
@@ -198,8 +199,7 @@ async def change_job(
         await _leave_behind(sql, job, (version, old_cursor, now_us), left_behind)
     text = encode(job.definition)
     if text != stored and job.definition == placeholder(name):
-        message = "the stored definition of this job can't be read"
-        raise ConflictError(message, hint="give it a whole new definition, or delete it")
+        raise unreadable_definition()
     revoked = await withdraw(sql, [job.id], now_us)
     cursor = job.next_slot_us
     if text == stored and job.enabled:
@@ -215,8 +215,7 @@ async def change_job(
 
 def _check_version(job_id: int, version: int, expected: int | None) -> None:
     if expected is not None and version != expected:
-        message = f"job {job_id} is at version {version}, not {expected}"
-        raise StoreConflict(message, hint="read the job again and repeat the change")
+        raise job_changed(job_id, version, expected)
 
 
 async def _leave_behind(
@@ -225,8 +224,7 @@ async def _leave_behind(
     version, old_cursor, now_us = seen
     met = await meeting(sql, [(job.id, left.marks)])
     if left.cursor_us != old_cursor or met:
-        message = f"slots of job {job.id} were decided meanwhile"
-        raise StoreConflict(message, hint="read the job again and repeat the change")
+        raise slots_decided(job.id)
     owner = (job.id, job.project_id, version)
     made = [marked(owner, mark, now_us) for mark in left.marks]
     if left.instead is not None:

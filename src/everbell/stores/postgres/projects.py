@@ -7,10 +7,12 @@ from typing import Any
 import asyncpg
 
 from everbell.domain.errors import (
-    ConflictError,
     NotFoundError,
     StoreConflict,
+    credential_taken,
     no_such,
+    project_changed,
+    project_in_use,
     project_name_taken,
 )
 from everbell.domain.records import Credential, Project
@@ -94,16 +96,14 @@ async def _not_that_project(sql: Sql, project_id: int) -> NotFoundError | StoreC
     """Say why no row was met: there is none, or it was changed meanwhile."""
     if await sql.value("SELECT 1 FROM projects WHERE id = $1", project_id) is None:
         return no_such("project", project_id)
-    message = f"project {project_id} was changed meanwhile"
-    return StoreConflict(message, hint="read the project again and repeat the change")
+    return project_changed(project_id)
 
 
 async def delete_project(sql: Sql, project_id: int, expected_us: int | None) -> None:
     """See DefinitionStore.delete_project."""
     await locks.alone(sql)
     if await sql.value("SELECT 1 FROM jobs WHERE project_id = $1 LIMIT 1", project_id):
-        message = "the project still has jobs"
-        raise ConflictError(message, hint="delete its jobs first")
+        raise project_in_use()
     if not await sql.change(
         "DELETE FROM projects WHERE id = $1 AND ($2::bigint IS NULL OR updated_us = $2)",
         project_id,
@@ -135,8 +135,7 @@ async def add_credential(sql: Sql, credential: Credential) -> Credential:
             credential.old_until_us,
         )
     except asyncpg.UniqueViolationError as error:
-        message = "there is a credential with this API key or uuid already"
-        raise ConflictError(message, hint="create it again: keys are drawn at random") from error
+        raise credential_taken() from error
     return rows.credential(row)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from everbell.domain.errors import ConflictError, no_such
+from everbell.domain.errors import no_such, node_alive
 from everbell.domain.records import Node
 from everbell.ports.cluster import Assignment, Pulse, packed, unpacked
 from everbell.stores.sqlite import rows
@@ -107,8 +107,7 @@ def remove_node(sql: apsw.Cursor, node_id: str, now_us: int) -> None:
         raise no_such("node", node_id)
     name, state, lease_until_us = row
     if state not in _GONE and lease_until_us >= now_us:
-        message = f"node {name} ({node_id}) is alive"
-        raise ConflictError(message, hint="stop it first: `everbell stop` on its machine")
+        raise node_alive(name, node_id)
     sql.execute("DELETE FROM nodes WHERE id = ?", (node_id,))
     if not _named(sql, name):
         sql.execute("DELETE FROM drains WHERE name = ?", (name,))

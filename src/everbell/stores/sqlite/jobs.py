@@ -11,10 +11,12 @@ from everbell.domain.decision import LeftBehind
 from everbell.domain.errors import (
     ConflictError,
     NotFoundError,
-    StoreConflict,
+    job_changed,
     job_name_taken,
     no_such,
+    slots_decided,
     too_many_jobs,
+    unreadable_definition,
 )
 from everbell.domain.job import Job, JobVersion
 from everbell.domain.notice import NOTICE_US
@@ -143,21 +145,18 @@ def change_job(
         raise no_such("job", job.id)
     version, name, stored, old_cursor = row
     if version != expected_version:
-        message = f"job {job.id} is at version {version}, not {expected_version}"
-        raise StoreConflict(message, hint="read the job again and repeat the change")
+        raise job_changed(job.id, version, expected_version)
     if left_behind is not None:
         met = marks.overlap(sql.execute, job.id, left_behind.marks)
         if left_behind.cursor_us != old_cursor or met:
-            message = f"slots of job {job.id} were decided meanwhile"
-            raise StoreConflict(message, hint="read the job again and repeat the change")
+            raise slots_decided(job.id)
         for mark in left_behind.marks:
             marks.store(sql.execute, (job.id, job.project_id, version), mark, now_us)
         if left_behind.instead is not None:
             marks.queue(sql.execute, (job.id, job.project_id, version), left_behind.instead)
     text = encode(job.definition)
     if text != stored and job.definition == placeholder(name):
-        message = "the stored definition of this job can't be read"
-        raise ConflictError(message, hint="give it a whole new definition, or delete it")
+        raise unreadable_definition()
     revoked = _withdraw(sql, (job.id,), now_us)
     cursor = job.next_slot_us
     if text == stored and job.enabled:
@@ -243,8 +242,7 @@ def delete_job(sql: apsw.Cursor, job_id: int, now_us: int, expected_version: int
     if version is None:
         raise no_such("job", job_id)
     if expected_version is not None and version != expected_version:
-        message = f"job {job_id} is at version {version}, not {expected_version}"
-        raise StoreConflict(message, hint="read the job again and repeat the change")
+        raise job_changed(job_id, version, expected_version)
     claimed = sql.execute(
         "SELECT slot_us, job_id, trigger_id FROM runs WHERE job_id = ?"
         " AND state IN ('claimed', 'running') AND state = 'claimed' AND due_us > ?",

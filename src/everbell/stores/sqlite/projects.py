@@ -8,10 +8,12 @@ from typing import Any, TypeVar
 import apsw
 
 from everbell.domain.errors import (
-    ConflictError,
     NotFoundError,
     StoreConflict,
+    credential_taken,
     no_such,
+    project_changed,
+    project_in_use,
     project_name_taken,
 )
 from everbell.domain.records import Credential, Project
@@ -101,15 +103,13 @@ def _not_that_project(sql: apsw.Cursor, project_id: int) -> NotFoundError | Stor
     """Say why no row was met: there is none, or it was changed meanwhile."""
     if sql.execute("SELECT 1 FROM projects WHERE id = ?", (project_id,)).get is None:
         return no_such("project", project_id)
-    message = f"project {project_id} was changed meanwhile"
-    return StoreConflict(message, hint="read the project again and repeat the change")
+    return project_changed(project_id)
 
 
 def delete_project(sql: apsw.Cursor, project_id: int, expected_us: int | None) -> None:
     """See DefinitionStore.delete_project."""
     if sql.execute("SELECT 1 FROM jobs WHERE project_id = ? LIMIT 1", (project_id,)).get:
-        message = "the project still has jobs"
-        raise ConflictError(message, hint="delete its jobs first")
+        raise project_in_use()
     sql.execute(
         "DELETE FROM projects WHERE id = ?1 AND (?2 IS NULL OR updated_us = ?2)",
         (project_id, expected_us),
@@ -143,8 +143,7 @@ def add_credential(sql: apsw.Cursor, credential: Credential) -> Credential:
             values,
         ).fetchone()
     except apsw.ConstraintError as error:
-        message = "there is a credential with this API key or uuid already"
-        raise ConflictError(message, hint="create it again: keys are drawn at random") from error
+        raise credential_taken() from error
     return rows.credential(row)
 
 
