@@ -106,4 +106,4 @@ def test_without_redis_workers_are_rung_by_the_database(proof: Proof) -> None:
     split(proof, None)
     judge(proof)
     report = proof.verdict()
-    assert report.late_p50_s < 0.2
+    assert report.late_p50_s < 1

@@ -64,7 +64,7 @@ def test_a_scraper_with_a_credential_reads_what_the_node_did(
     assert rows["everbell_lateness_seconds_count",] >= 2
     assert rows["everbell_store_seconds_count", ("verb", "decide")] >= 1
     assert rows["everbell_loop_lag_seconds_count",] >= 1
-    assert rows["everbell_lease_age_seconds",] < 1.5
+    assert 0 <= rows["everbell_lease_age_seconds",] < 6
     made = ("method", "POST"), ("route", "/jobs"), ("status", "201")
     assert rows["everbell_api_requests_total", *made] == 2
     assert scrape(node, {})[0] == 401

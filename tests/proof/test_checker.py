@@ -192,6 +192,19 @@ def test_a_start_under_an_old_token_after_the_new_one_is_stale(story):
     assert "stale" in story.judge().kinds()
 
 
+def test_only_a_network_that_was_cut_may_bring_an_old_start_later(story):
+    one, two = story.start(1, 8, 1), story.start(1, 8, 2)
+    late = replace(one, at_us=two.at_us + 5000, who="10.0.0.2")
+    story.swap(one, late)
+    cut = replace(FAULT, kind="network, silent")
+    assert "stale" in story.judge().kinds(), "nothing was cut"
+    assert story.judge((cut,)).kinds() == set()
+    past = replace(cut, begun_us=cut.begun_us - 7 * US, ended_us=cut.ended_us - 7 * US, heals_s=0)
+    assert "stale" in story.judge((past, FAULT)).kinds(), "long ago"
+    story.swap(late, replace(late, who="7"))
+    assert "stale" in story.judge((cut,)).kinds(), "a program is not started by a network"
+
+
 def test_a_token_given_twice_is_stale(story):
     start = story.start(1, AFTER)
     story.swap(start, replace(start, token=3))

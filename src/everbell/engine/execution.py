@@ -321,6 +321,7 @@ class Execution:
             data=definition.data,
             timeout_s=timeout_of(definition, self._defaults),
             webhook_secret=derive_webhook_secret(self._tools.secret_key, project.uuid),
+            holds=self.may_start,
         )
         live.started_us = self._clock.now_us()
         if self.tracer is not None:

@@ -43,10 +43,11 @@ class Shared(NamedTuple):
 class Member:
     """One run of a chunk: its element of the array, and where its outcome is awaited."""
 
-    __slots__ = ("element", "ended", "run", "sink", "timeout_s")
+    __slots__ = ("element", "ended", "holds", "run", "sink", "timeout_s")
 
     def __init__(self, work: Assignment, element: bytes, sink: OutputSink) -> None:
         self.run = work.run
+        self.holds = work.holds
         self.timeout_s = work.timeout_s
         self.element = element
         self.sink = sink
@@ -84,6 +85,13 @@ class Chunk:
             self.late = late
             self.task.cancel()
             await asyncio.wait({self.task})
+
+    def holds(self) -> bool:
+        """Return whether every run is surely still this node's: else the chunk is not sent."""
+        if all(member.holds() for member in self.members):
+            return True
+        self.sent = 0
+        return False
 
     def write(self, stream: str, data: bytes) -> None:
         """Hand a piece of the answer to every run."""
@@ -210,6 +218,7 @@ class Batcher:
             patience_s=max(member.timeout_s for member in chunk.members),
             late=lambda: chunk.late,
             keep=BATCH_KEEP,
+            holds=chunk.holds,
         )
         return await self._exchange.send(request, chunk)
 

@@ -93,6 +93,7 @@ class HttpExecutor:
             patience_s=work.timeout_s,
             late=lambda: bounds.late,
             keep=BODY_LIMIT,
+            holds=work.holds,
         )
         outcome = await bounds.keep(self._exchange.send(request, sink))
         if outcome is not None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
 from collections.abc import Callable
+from contextvars import ContextVar
 from datetime import UTC
 from typing import NamedTuple
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from yarl import URL
 
 from everbell.config.schema import Callbacks
@@ -21,7 +25,7 @@ from everbell.executors.http_gate import Entry, Gate
 from everbell.executors.http_words import error_words, status_words, where
 from everbell.executors.resolver import GuardedResolver, SystemResolver
 from everbell.ports.clock import Clock
-from everbell.ports.executor import OutputSink
+from everbell.ports.executor import UNSURE_S, OutputSink
 
 MAX_RETRY_AFTER_S = 86400.0
 RETRYABLE = frozenset({408, 425, 429})
@@ -42,6 +46,7 @@ class Request(NamedTuple):
 
     ``late`` tells, when the request is given up, whether that is because no answer came in time.
     ``keep`` is how many bytes of the answer are kept; the rest is not read.
+    ``holds`` tells whether it may still be sent.
     """
 
     method: str
@@ -51,6 +56,30 @@ class Request(NamedTuple):
     patience_s: float
     late: Callable[[], bool]
     keep: int
+    holds: Callable[[], bool]
+
+
+_HOLDS: ContextVar[Callable[[], bool]] = ContextVar("holds")
+
+
+class _Unsure(Exception):
+    """The request must not be sent now."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Gives no connection to a request that must not be sent now.
+
+    To wait for one may take long: in a line, for a name, for a network that is cut.
+    """
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        connection = await super().connect(req, traces, timeout)
+        if not _HOLDS.get()():
+            connection.release()
+            raise _Unsure
+        return connection
 
 
 class Exchange:
@@ -114,14 +143,7 @@ class Exchange:
 
     async def _head(self, request: Request, entry: Entry | None) -> aiohttp.ClientResponse:
         try:
-            sealed = request.seal()
-            response = await self._pool().request(
-                request.method,
-                request.target,
-                data=None if sealed.body is None else aiohttp.BytesPayload(sealed.body),
-                headers=sealed.headers,
-                allow_redirects=False,
-            )
+            response = await self._ask(request)
         except (RefusedError, asyncio.CancelledError) as error:
             if entry is not None:
                 late = not isinstance(error, RefusedError) and request.late()
@@ -134,6 +156,23 @@ class Exchange:
         if entry is not None:
             entry.answered(response.status)
         return response
+
+    async def _ask(self, request: Request) -> aiohttp.ClientResponse:
+        before = _HOLDS.set(request.holds)
+        try:
+            while True:
+                sealed = request.seal()
+                with contextlib.suppress(_Unsure):
+                    return await self._pool().request(
+                        request.method,
+                        request.target,
+                        data=None if sealed.body is None else aiohttp.BytesPayload(sealed.body),
+                        headers=sealed.headers,
+                        allow_redirects=False,
+                    )
+                await self._clock.sleep(UNSURE_S)
+        finally:
+            _HOLDS.reset(before)
 
     def _judge(self, request: Request, response: aiohttp.ClientResponse) -> Outcome:
         status = response.status
@@ -169,7 +208,7 @@ class Exchange:
     def _pool(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._guard = GuardedResolver(self._policy, self._resolver or SystemResolver())
-            connector = aiohttp.TCPConnector(
+            connector = _Connector(
                 limit=self._callbacks.max_connections,
                 resolver=self._guard,
                 use_dns_cache=False,

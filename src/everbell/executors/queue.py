@@ -6,6 +6,8 @@ import asyncio
 import difflib
 import hashlib
 import hmac
+from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -16,7 +18,8 @@ from everbell.domain.job import Action, QueueAction
 from everbell.domain.run import Outcome
 from everbell.executors.callback import iso
 from everbell.executors.http_bounds import Bounds
-from everbell.ports.executor import Assignment, OutputSink
+from everbell.ports.clock import Clock
+from everbell.ports.executor import UNSURE_S, Assignment, OutputSink
 from everbell.ports.queue import Message, MessageQueues
 
 MOST = 1000
@@ -28,10 +31,11 @@ QUIET_S = 0.05
 class _Pending:
     """One message, and where its fate is awaited."""
 
-    __slots__ = ("fate", "message", "sent", "sink")
+    __slots__ = ("fate", "holds", "message", "sent", "sink")
 
-    def __init__(self, message: Message, sink: OutputSink) -> None:
+    def __init__(self, message: Message, holds: Callable[[], bool], sink: OutputSink) -> None:
         self.message = message
+        self.holds = holds
         self.sink = sink
         self.sent = False
         self.fate: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -43,7 +47,8 @@ class QueueExecutor:
     Implements ``ports.executor.Executor``. ``queues`` None = no server is configured.
     """
 
-    def __init__(self, settings: Settings, queues: MessageQueues | None) -> None:
+    def __init__(self, settings: Settings, clock: Clock, queues: MessageQueues | None) -> None:
+        self._clock = clock
         self._settings = settings.queues
         self._salt = settings.crypto.salt.encode()
         self._most_mb = settings.callbacks.payload_max_mb
@@ -71,7 +76,7 @@ class QueueExecutor:
         message = self._message(work)
         if cancel.is_set():
             return Outcome(state="cancelled", error="cancelled before it was sent")
-        pending = _Pending(message, sink)
+        pending = _Pending(message, work.holds, sink)
         self._waiting[pending] = None
         if self._sender is None:
             self._sender = asyncio.get_running_loop().create_task(self._send())
@@ -131,7 +136,10 @@ class QueueExecutor:
         assert self._queues is not None
         try:
             while self._waiting:
-                sending = list(self._waiting)[:MOST]
+                sending = list(islice((one for one in self._waiting if one.holds()), MOST))
+                if not sending:
+                    await self._clock.sleep(UNSURE_S)
+                    continue
                 for pending in sending:
                     del self._waiting[pending]
                     pending.sent = True

@@ -33,5 +33,5 @@ def build_executors(
         "command": CommandExecutor(settings.execution),
         "script": ScriptExecutor(settings.execution),
         "python": PythonExecutor(settings, functions, inputs),
-        "queue": QueueExecutor(settings, queues),
+        "queue": QueueExecutor(settings, clock, queues),
     }

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from everbell.domain.job import Action, Record
 from everbell.domain.run import Outcome, Run
+
+UNSURE_S = 0.1
+"""Between two looks at whether a claim holds again."""
+
+
+def always() -> bool:
+    """Hold."""
+    return True
 
 
 class Assignment(Record, frozen=True):
@@ -14,6 +23,7 @@ class Assignment(Record, frozen=True):
 
     ``webhook_secret`` signs callbacks (raw bytes). ``timeout_s`` bounds the whole attempt.
     ``traceparent``: what a traced target continues; empty = it is not traced.
+    ``holds`` tells whether the run is surely still this node's: its lease is not over.
     """
 
     run: Run
@@ -26,6 +36,7 @@ class Assignment(Record, frozen=True):
     timeout_s: float
     webhook_secret: bytes
     traceparent: str = ""
+    holds: Callable[[], bool] = always
 
 
 class OutputSink(Protocol):
@@ -76,6 +87,8 @@ class Executor(Protocol):
     - When ``cancel`` is set it stops the target and returns ``cancelled``.
     - When the task itself is cancelled it stops the target before it lets the cancellation pass.
     - The target is handed the run's id, slot, attempt and token.
+    - What had to wait on its way (a connection, a line) is not handed over while ``holds`` says no:
+      another node may have the run by then. It waits on, until that says yes or the attempt ends.
     - ``check`` raises RefusedError or ValidationError when the action can never work on this node
       (unknown interpreter, missing binary, refused address); it does no slow I/O.
     """

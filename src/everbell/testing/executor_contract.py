@@ -12,7 +12,7 @@ import pytest
 from everbell.domain.errors import RefusedError, ValidationError
 from everbell.domain.job import Action
 from everbell.domain.run import Outcome, Run, RunKey
-from everbell.ports.executor import Assignment, Executor
+from everbell.ports.executor import Assignment, Executor, always
 
 SECRET = b"everbell-contract-secret-24b"
 SLOT_US = 1_763_712_000_000_000
@@ -40,7 +40,12 @@ class ListSink:
 
 
 def assignment(
-    action: Action, *, data: Any = None, timeout_s: float = 10.0, **run: Any
+    action: Action,
+    *,
+    data: Any = None,
+    timeout_s: float = 10.0,
+    holds: Callable[[], bool] = always,
+    **run: Any,
 ) -> Assignment:
     """Return work for one attempt; ``run`` overrides fields of the run."""
     fields: dict[str, Any] = {
@@ -62,6 +67,7 @@ def assignment(
         data=data,
         timeout_s=timeout_s,
         webhook_secret=SECRET,
+        holds=holds,
     )
 
 

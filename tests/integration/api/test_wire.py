@@ -56,7 +56,7 @@ class Site:
         reader, writer = await self.connect(head, body)
         found = b""
         try:
-            while part := await asyncio.wait_for(reader.read(65536), 1.0):
+            while part := await asyncio.wait_for(reader.read(65536), 2.0):
                 found += part
         except (TimeoutError, ConnectionResetError):
             pass
@@ -76,7 +76,7 @@ async def jobs(site):
 
 
 async def until(condition):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.02)
 

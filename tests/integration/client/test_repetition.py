@@ -137,7 +137,7 @@ def test_what_was_not_done_is_repeated_whatever_it_is(make_face: Any, server: Se
     server.script = [problem(429, "rate_limited", retry_after="1"), made]
     run = face_of(make_face, server).do(lambda c: c.runs.retry("1-2"))
     assert run.state == "succeeded"
-    assert 1.0 <= server.times[1] - server.times[0] < 3.0
+    assert server.times[1] - server.times[0] >= 1.0
 
 
 def test_a_deletion_whose_answer_was_lost_is_done(make_face: Any, server: Server) -> None:

@@ -328,7 +328,7 @@ async def test_slots_run_and_holds_hold(make):
         seen.append(it.slot)
 
     async with app.running():
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(seen) < 2:
                 await asyncio.sleep(0.05)
         await holds.add(app.services, LOCAL, "all", reason="pause")

@@ -143,7 +143,9 @@ class _Case:
         """What the simulation judges too."""
         ledger, slack = self.ledger, round(self.bounds.clocks_s * US)
         history = History(
-            events=[_event(one, slack) for one in self.seen if one.key is not None],
+            events=[
+                _event(one, slack, self.sent_us(one)) for one in self.seen if one.key is not None
+            ],
             rows=ledger.rows,
             jobs=ledger.jobs,
             versions=ledger.versions,
@@ -154,6 +156,21 @@ class _Case:
         for judge in _JUDGES:
             for found in judge(history):
                 yield msgspec.structs.replace(found, kind=KINDS[found.kind])
+
+    def sent_us(self, one: Seen) -> int:
+        """Return when a call was surely sent: as it came, unless a network may have kept it.
+
+        What was on its way when the network was cut arrives long after it is whole again, and the
+        run has gone on elsewhere by then. That no node can prevent; it is what tokens are for.
+        """
+        assert one.key is not None
+        if one.kind == "start" and not one.who.isdigit():
+            for window in self.windows:
+                cut_us = window.ended_us - window.begun_us
+                kept = msgspec.structs.replace(window, ended_us=window.ended_us + cut_us)
+                if window.kind.startswith("network") and kept.covers(one.key.slot_us, one.at_us):
+                    return min(one.key.slot_us, one.at_us)
+        return one.at_us
 
     def outside(self) -> Iterator[Violation]:
         """Starts that the ledger does not know, or knows otherwise."""
@@ -254,7 +271,7 @@ def _planned_first(one: Seen) -> bool:
     return one.attempt == 1 and one.key is not None and not one.key.trigger_id
 
 
-def _event(one: Seen, slack_us: int) -> Start | End:
+def _event(one: Seen, slack_us: int, sent_us: int) -> Start | End:
     assert one.key is not None
     if one.kind == "end":
         return End(
@@ -262,7 +279,7 @@ def _event(one: Seen, slack_us: int) -> Start | End:
             outcome="succeeded",
         )  # fmt: skip
     return Start(
-        at_us=one.at_us, wall_us=one.at_us + slack_us, node=one.who, key=one.key,
+        at_us=sent_us, wall_us=one.at_us + slack_us, node=one.who, key=one.key,
         attempt=one.attempt, token=one.token,
     )  # fmt: skip
 

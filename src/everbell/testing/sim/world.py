@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +15,7 @@ from everbell.domain.audit import AuditEntry
 from everbell.domain.errors import StoreUnavailable, StoreUnknownOutcome
 from everbell.domain.job import US, Action, CommandAction
 from everbell.domain.run import Outcome
-from everbell.ports.executor import Assignment, OutputSink
+from everbell.ports.executor import UNSURE_S, Assignment, OutputSink
 from everbell.testing.sim.history import Changed, Checked, End, History, Start
 
 WITHDRAW = frozenset({"change_job", "delete_job", "add_hold"})
@@ -34,6 +35,8 @@ Way = Literal["open", "silent", "deaf", "mute"]
 ``mute``: nothing is heard there. ``silent``: both."""
 CHECK = CommandAction(argv=("check",))
 """The action that is a check; all others are work."""
+ON_THE_WAY = 0.1
+"""Part of the attempts that have to wait before they reach their target."""
 
 
 class SimClock:
@@ -319,6 +322,8 @@ class SimExecutor:
         duration, outcome, output = target.draw(run.attempt, run.key.id)
         if self.brisk:
             duration, outcome = 0.01, Outcome(state="succeeded")
+        if not await self._reached(work, cancel):
+            return Outcome(state="cancelled")
         self._log_start(work)
         ended = "killed"
         try:
@@ -331,6 +336,19 @@ class SimExecutor:
         finally:
             self._log_end(work, ended)
         return outcome
+
+    async def _reached(self, work: Assignment, cancel: asyncio.Event) -> bool:
+        """Wait, as some do for a connection; return False if the attempt was cancelled."""
+        chance = random.Random(f"{self._seed}/way/{work.run.key.id}/{work.run.attempt}")
+        if self.brisk or chance.random() > ON_THE_WAY:
+            return True
+        way_s = chance.random() * chance.choice([0.1, 2.0, 10.0])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(way_s, work.timeout_s / 2)):
+                await cancel.wait()
+        while not cancel.is_set() and not work.holds():
+            await self._clock.sleep(UNSURE_S)
+        return not cancel.is_set()
 
     async def _check(self, work: Assignment, cancel: asyncio.Event) -> Outcome:
         run = work.run
