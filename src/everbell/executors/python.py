@@ -6,7 +6,6 @@ import asyncio
 import difflib
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -15,9 +14,9 @@ import msgspec
 from everbell.config.schema import Settings
 from everbell.domain.errors import Bug, FieldProblem, RefusedError, ValidationError
 from everbell.domain.job import Action, PythonAction
-from everbell.domain.run import Outcome, Run
+from everbell.domain.run import Outcome
 from everbell.executors import python_calls as calls
-from everbell.executors import python_process
+from everbell.executors import python_inputs, python_process
 from everbell.executors.python_capture import CAPTURE, HOOKS, Capture
 from everbell.executors.python_find import allowed
 from everbell.executors.threads import Threads
@@ -30,15 +29,15 @@ MAX_ERROR = 2_000
 _REASON = {True: "", False: "nothing_to_do"}
 _ASKED = frozenset({"manual", "retry"})
 
-Inputs = Callable[[Run], Awaitable[dict[str, Any]]]
-"""Reads the parameters that whoever asked for a run gave to it."""
-
 
 class PythonExecutor:
     """Calls functions that the process registered, or those of allowed modules."""
 
     def __init__(
-        self, settings: Settings, functions: Functions | None = None, inputs: Inputs | None = None
+        self,
+        settings: Settings,
+        functions: Functions | None = None,
+        inputs: python_inputs.Inputs | None = None,
     ) -> None:
         self._settings = settings
         self._functions = functions if functions is not None else Functions()
@@ -63,7 +62,12 @@ class PythonExecutor:
             return Outcome(state="failed", error=error.message, reason="refused", retryable=False)
         kwargs = action.kwargs
         if self._inputs is not None and work.run.trigger in _ASKED:
-            kwargs = {**kwargs, **await self._inputs(work.run)}
+            begun = asyncio.get_running_loop().time()
+            found = await python_inputs.read(self._inputs, work, cancel)
+            if isinstance(found, Outcome):
+                return found
+            kwargs = {**kwargs, **found}
+            work = _shortened(work, asyncio.get_running_loop().time() - begun)
         if action.mode == "subprocess":
             asked = python_process.Asked(function, action.args, kwargs, _told(work))
             return await python_process.run(self._settings, asked, work.timeout_s, (cancel, sink))
@@ -107,7 +111,14 @@ class PythonExecutor:
         if function.wants_context and function.wants_context not in kwargs:
             kwargs = {**kwargs, function.wants_context: _told(work)}
         call = calls.Call(
-            function, action.args, kwargs, cancel, stop, work.timeout_s, limits.kill_grace
+            function,
+            action.args,
+            kwargs,
+            cancel,
+            stop,
+            work.holds,
+            work.timeout_s,
+            limits.kill_grace,
         )
         why: calls.Why = ""
         ended: calls.Ended | None
@@ -145,6 +156,14 @@ class PythonExecutor:
         if ended.result is not None:
             keep_result(ended.result, self._settings.python.result_bytes, sink)
         return Outcome(state="succeeded")
+
+
+def _shortened(work: Assignment, by_s: float) -> Assignment:
+    """Return the work with what is left of its time; tenths of a second are as well as any."""
+    left_s = max(round(work.timeout_s - by_s, 1), 0.1)
+    if left_s >= work.timeout_s:
+        return work
+    return msgspec.structs.replace(work, timeout_s=left_s)
 
 
 def keep_result(result: Any, limit: int, sink: OutputSink) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
 from types import CoroutineType
 from typing import Any, Literal, NamedTuple
 
+from everbell.executors.threads import Call as ThreadCall
 from everbell.executors.threads import Threads
+from everbell.ports.executor import UNSURE_S
 from everbell.ports.functions import Function
 
 SPARED_S = 0.02
@@ -33,6 +36,7 @@ class Call(NamedTuple):
     kwargs: dict[str, Any]
     cancel: asyncio.Event
     stop: list[str]
+    holds: Callable[[], bool]
     timeout_s: float
     grace_s: float
 
@@ -177,7 +181,7 @@ async def _guarded(call: Call, begun: Awaitable[Any], task: asyncio.Task[Any]) -
 async def in_thread(threads: Threads, call: Call) -> Result:
     """Call a function in a thread; one that does not end in the grace is left alone."""
     space = copy_context()
-    job = threads.submit(lambda: space.run(inline, call))
+    job = threads.submit(lambda job: space.run(inline, call) if _is_sure(job, call) else None)
 
     def give_up() -> None:
         if not job.end.done():
@@ -194,6 +198,15 @@ async def in_thread(threads: Threads, call: Call) -> Result:
         if job.answer is None:
             threads.abandon(job)
     return guard.why, job.answer
+
+
+def _is_sure(job: ThreadCall, call: Call) -> bool:
+    """Wait, in a thread, until the claim holds; return False if the call was given up before."""
+    while not call.holds():
+        if job.abandoned:
+            return False
+        threading.Event().wait(UNSURE_S)
+    return True
 
 
 def inline(call: Call) -> Ended:

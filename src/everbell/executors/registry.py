@@ -5,7 +5,8 @@ from __future__ import annotations
 from everbell.config.schema import Settings
 from everbell.executors.command import CommandExecutor
 from everbell.executors.http import HttpExecutor
-from everbell.executors.python import Inputs, PythonExecutor
+from everbell.executors.python import PythonExecutor
+from everbell.executors.python_inputs import Inputs
 from everbell.executors.queue import QueueExecutor
 from everbell.executors.script import ScriptExecutor
 from everbell.ports.clock import Clock

@@ -18,7 +18,7 @@ class Call:
 
     __slots__ = ("abandoned", "answer", "begun", "counted", "end", "work")
 
-    def __init__(self, work: Callable[[], Any], end: asyncio.Future[None]) -> None:
+    def __init__(self, work: Callable[[Call], Any], end: asyncio.Future[None]) -> None:
         self.work = work
         self.end = end
         self.answer: Any = None
@@ -45,8 +45,8 @@ class Threads:
         self._busy = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def submit(self, work: Callable[[], Any]) -> Call:
-        """Have a thread perform ``work``; on the loop's thread."""
+    def submit(self, work: Callable[[Call], Any]) -> Call:
+        """Have a thread perform ``work``, which is handed its call; on the loop's thread."""
         loop = asyncio.get_running_loop()
         self._loop = loop
         call = Call(work, loop.create_future())
@@ -78,7 +78,7 @@ class Threads:
             if call.abandoned:
                 continue
             call.begun = True
-            call.answer = call.work()
+            call.answer = call.work(call)
             self._done.append(call)
             self._tell()
             del call

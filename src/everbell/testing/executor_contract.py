@@ -39,6 +39,18 @@ class ListSink:
                 await self._news.wait()
 
 
+class Claim:
+    """Is sure or not; counts how often it is asked."""
+
+    def __init__(self) -> None:
+        self.sure = False
+        self.asked = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        return self.sure
+
+
 def assignment(
     action: Action,
     *,

@@ -10,19 +10,8 @@ from everbell.executors.http import HttpExecutor
 from everbell.executors.queue import QueueExecutor
 from everbell.telemetry.clock import SystemClock
 from everbell.testing.contracts.queue_offers import until
-from everbell.testing.executor_contract import ListSink, assignment
+from everbell.testing.executor_contract import Claim, ListSink, assignment
 from everbell.testing.queue_rigs import RedisRig
-
-
-class Claim:
-    """Is sure or not, and counts who asks."""
-
-    def __init__(self):
-        self.sure, self.asked = False, 0
-
-    def __call__(self):
-        self.asked += 1
-        return self.sure
 
 
 @pytest.fixture

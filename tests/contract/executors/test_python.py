@@ -11,11 +11,18 @@ from types import SimpleNamespace
 import pytest
 
 from everbell.config.schema import Execution, Python, Settings
-from everbell.domain.errors import ValidationError
+from everbell.domain.errors import StoreUnavailable, ValidationError
 from everbell.domain.job import PythonAction
 from everbell.executors.python import PythonExecutor
 from everbell.ports.functions import Functions, describe
-from everbell.testing.executor_contract import ExecutorContract, ListSink, assignment, settled
+from everbell.testing.contracts.queue_offers import until
+from everbell.testing.executor_contract import (
+    Claim,
+    ExecutorContract,
+    ListSink,
+    assignment,
+    settled,
+)
 
 TARGETS = """
 import asyncio, logging, os, subprocess, sys, time, threading
@@ -231,6 +238,79 @@ async def test_a_thread_cannot_be_killed_and_its_late_result_is_refused(executor
     await asyncio.to_thread(time.sleep, 1.0)
     assert sink.text("result") == ""
     assert "late" not in sink.text()
+
+
+MODES = [("add", "thread"), ("add", "subprocess"), ("aadd", "thread")]
+
+
+@pytest.mark.parametrize(("name", "mode"), MODES)
+async def test_a_function_whose_parameters_were_long_in_coming_waits_for_its_claim(
+    executor, name, mode
+):
+    claim, come = Claim(), asyncio.Event()
+
+    async def inputs(run):
+        await come.wait()
+        return {"a": 1}
+
+    executor._inputs = inputs
+    action = of(name, mode=mode)
+    attempt = asyncio.ensure_future(perform(executor, action, holds=claim, trigger="manual"))
+    come.set()
+    await until(lambda: claim.asked > 3)
+    assert not attempt.done()
+    claim.sure = True
+    outcome, sink = await attempt
+    assert outcome.state == "succeeded", outcome
+    assert sink.text("result") in {'{"sum":3}', "3"}
+
+
+async def test_a_call_that_waited_for_a_thread_waits_for_its_claim(executor):
+    claim = Claim()
+    attempt = asyncio.ensure_future(perform(executor, of("add", args=(1,)), holds=claim))
+    await until(lambda: claim.asked > 3)
+    assert not attempt.done()
+    claim.sure = True
+    assert (await attempt)[0].state == "succeeded"
+    given_up = Claim()
+    outcome, sink = await perform(executor, of("add", args=(1,)), timeout_s=0.2, holds=given_up)
+    assert outcome.state == "timed_out"
+    asked = given_up.asked
+    ends = await asyncio.gather(*(perform(executor, of("none")) for _ in range(5)))
+    assert {one.state for one, _ in ends} == {"succeeded"}
+    assert given_up.asked <= asked + 2, "its thread still asks"
+    assert sink.text("result") == ""
+
+
+async def test_a_store_that_is_away_delays_parameters_and_fails_nothing(executor):
+    answers = [StoreUnavailable("away"), StoreUnavailable("away"), {"a": 1}]
+
+    async def inputs(run):
+        answer = answers.pop(0)
+        if isinstance(answer, StoreUnavailable):
+            raise answer
+        return answer
+
+    executor._inputs = inputs
+    outcome, sink = await perform(executor, of("add"), trigger="manual")
+    assert outcome.state == "succeeded", outcome
+    assert sink.text("result") == '{"sum":3}'
+
+
+async def test_parameters_that_never_come_end_at_the_timeout_or_the_cancel(executor):
+    async def inputs(run):
+        raise StoreUnavailable("away")
+
+    executor._inputs = inputs
+    outcome, _ = await perform(executor, of("add"), timeout_s=0.3, trigger="manual")
+    assert outcome.state == "timed_out"
+    assert "parameters" in outcome.error
+    cancel = asyncio.Event()
+    work = assignment(of("add"), trigger="manual")
+    attempt = asyncio.ensure_future(executor.run(work, cancel, ListSink()))
+    await asyncio.sleep(0)
+    cancel.set()
+    assert (await attempt).state == "cancelled"
 
 
 async def test_threads_are_bounded_and_end(executor):
