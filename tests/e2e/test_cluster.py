@@ -141,7 +141,7 @@ def test_a_node_cut_off_by_the_network_heals_by_itself(tmp_path: Path, how: str)
         proof.start()
         proof.create()
         time.sleep(2)
-        with proof.fault(f"network, {how}"):
+        with proof.fault(f"network, {how}", cut_off=network.far if network is not None else ""):
             if network is None:
                 proxy.mode = "deaf" if how == "deaf" else "silent"
             else:

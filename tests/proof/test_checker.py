@@ -192,17 +192,48 @@ def test_a_start_under_an_old_token_after_the_new_one_is_stale(story):
     assert "stale" in story.judge().kinds()
 
 
-def test_only_a_network_that_was_cut_may_bring_an_old_start_later(story):
-    one, two = story.start(1, 8, 1), story.start(1, 8, 2)
-    late = replace(one, at_us=two.at_us + 5000, who="10.0.0.2")
-    story.swap(one, late)
-    cut = replace(FAULT, kind="network, silent")
-    assert "stale" in story.judge().kinds(), "nothing was cut"
-    assert story.judge((cut,)).kinds() == set()
-    past = replace(cut, begun_us=cut.begun_us - 7 * US, ended_us=cut.ended_us - 7 * US, heals_s=0)
-    assert "stale" in story.judge((past, FAULT)).kinds(), "long ago"
-    story.swap(late, replace(late, who="7"))
-    assert "stale" in story.judge((cut,)).kinds(), "a program is not started by a network"
+CUT = Window(
+    kind="network", begun_us=BEGUN + 8 * US - 500_000, ended_us=BEGUN + 11 * US, cut_off="10.0.0.2"
+)
+
+
+def kept(story, **other) -> None:
+    """Have the first attempt of slot 8 arrive after the second, kept back by a network."""
+    one = story.start(1, 8, 1)
+    old = {"who": CUT.cut_off, "at_us": CUT.ended_us + US, "since_us": one.at_us - 400_000}
+    story.swap(one, replace(one, **(old | other)))
+
+
+def test_what_a_network_kept_back_may_arrive_after_the_next_attempt(story):
+    kept(story)
+    assert story.judge((CUT,)).kinds() == set()
+
+
+def test_a_first_attempt_before_the_cut_is_in_order(story):
+    kept(story, at_us=CUT.begun_us - 60_000)
+    two = story.start(1, 8, 2)
+    story.swap(two, replace(two, who="10.0.0.1", since_us=two.at_us - 9))
+    assert "stale" not in story.judge((CUT,)).kinds()
+
+
+@pytest.mark.parametrize(
+    ("why", "other"),
+    [
+        ("another caller's", {"who": "10.0.0.1"}),
+        ("a program's", {"who": "7", "since_us": None}),
+        ("by a connection of afterwards", {"since_us": CUT.ended_us - 50_000}),
+        ("far too late", {"at_us": CUT.ended_us + 5 * US}),
+    ],
+)
+def test_no_other_start_may_come_late(story, why, other):
+    kept(story, **other)
+    assert "stale" in story.judge((CUT,)).kinds(), why
+
+
+def test_a_slot_after_the_cut_was_not_kept_back(story):
+    kept(story)
+    early = replace(CUT, begun_us=BEGUN + 4 * US, ended_us=BEGUN + 7 * US)
+    assert "stale" in story.judge((early, FAULT)).kinds()
 
 
 def test_a_token_given_twice_is_stale(story):

@@ -321,7 +321,7 @@ class Execution:
             data=definition.data,
             timeout_s=timeout_of(definition, self._defaults),
             webhook_secret=derive_webhook_secret(self._tools.secret_key, project.uuid),
-            holds=self.may_start,
+            holds=partial(self._holds, live),
         )
         live.started_us = self._clock.now_us()
         if self.tracer is not None:
@@ -341,6 +341,9 @@ class Execution:
                 said = checked.error or f"it answered {checked.code}"
                 live.sink.write("err", f"the check failed, so the job runs: {said}\n".encode())
         return await self._call(live, work)
+
+    def _holds(self, live: Live) -> bool:
+        return live.reason != "fenced" and self.may_start()
 
     async def _may_go_on(self, live: Live) -> bool:
         """Wait, after the check, until the lease holds: another node may have the run by now."""

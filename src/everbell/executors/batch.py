@@ -19,7 +19,7 @@ from everbell.domain.errors import RefusedError
 from everbell.domain.job import US, HttpAction
 from everbell.domain.run import Outcome, Run
 from everbell.executors import callback
-from everbell.executors.http_bounds import Bounds
+from everbell.executors.http_bounds import Bounds, interrupted
 from everbell.executors.http_exchange import Exchange, Request, Sealed
 from everbell.executors.http_words import where
 from everbell.ports.clock import Clock
@@ -64,6 +64,7 @@ class Chunk:
         self.closed = asyncio.Event()
         self.sent = 0
         self.late = False
+        self.held = True
         self.task: asyncio.Task[Outcome] | None = None
 
     def fits(self, element: bytes, most: int, limit: int) -> bool:
@@ -88,10 +89,10 @@ class Chunk:
 
     def holds(self) -> bool:
         """Return whether every run is surely still this node's: else the chunk is not sent."""
-        if all(member.holds() for member in self.members):
-            return True
-        self.sent = 0
-        return False
+        self.held = all(member.holds() for member in self.members)
+        if not self.held:
+            self.sent = 0
+        return self.held
 
     def write(self, stream: str, data: bytes) -> None:
         """Hand a piece of the answer to every run."""
@@ -142,13 +143,10 @@ class Batcher:
         if outcome is not None:
             return outcome
         place = where(shared.target)
-        if bounds.late:
-            late = f"no complete answer from {place} within {work.timeout_s:g} s"
-            return Outcome(state="timed_out", error=late)
-        if chunk.sent > 1:
+        if not bounds.late and chunk.sent > 1:
             told = f"cancelled; {place} had been told of it, with {chunk.sent - 1} others"
             return Outcome(state="cancelled", error=told)
-        return Outcome(state="cancelled", error="cancelled, connection closed")
+        return interrupted(bounds, place, work.timeout_s, held=chunk.held)
 
     async def close(self) -> None:
         """Give up all chunks; their runs end as cancelled. May be called twice."""

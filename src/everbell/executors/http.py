@@ -17,7 +17,8 @@ from everbell.domain.run import Outcome
 from everbell.executors import callback
 from everbell.executors.addresses import AddressPolicy
 from everbell.executors.batch import Batcher, Shared
-from everbell.executors.http_bounds import Bounds
+from everbell.executors.claim import Claim
+from everbell.executors.http_bounds import NOT_SENT, Bounds, interrupted
 from everbell.executors.http_exchange import Exchange, Request, Sealed
 from everbell.executors.http_words import where
 from everbell.executors.targets import check_literal, parse_target
@@ -80,11 +81,11 @@ class HttpExecutor:
         except ValidationError as error:
             raise RefusedError(error.message, hint=error.hint) from None
         if cancel.is_set():
-            return Outcome(state="cancelled", error="cancelled before it was sent")
+            return Outcome(state="cancelled", error=NOT_SENT)
         if action.batch:
             shared = Shared(action, target, is_success, work.webhook_secret)
             return await self._batcher.run(work, shared, cancel, sink)
-        bounds = Bounds(cancel, work.timeout_s)
+        bounds, claim = Bounds(cancel, work.timeout_s), Claim(work.holds)
         request = Request(
             method=action.method,
             target=target,
@@ -93,15 +94,12 @@ class HttpExecutor:
             patience_s=work.timeout_s,
             late=lambda: bounds.late,
             keep=BODY_LIMIT,
-            holds=work.holds,
+            holds=claim.holds,
         )
         outcome = await bounds.keep(self._exchange.send(request, sink))
         if outcome is not None:
             return outcome
-        if not bounds.late:
-            return Outcome(state="cancelled", error="cancelled, connection closed")
-        late = f"no complete answer from {where(target)} within {work.timeout_s:g} s"
-        return Outcome(state="timed_out", error=late)
+        return interrupted(bounds, where(target), work.timeout_s, held=claim.held)
 
     def destinations(self) -> list[DestinationState]:
         """Return what breaker and budget know of each destination."""

@@ -6,10 +6,28 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from everbell.domain.run import Outcome
+from everbell.executors.claim import NO_LEASE
+
 T = TypeVar("T")
 
 GLANCE_S = 0.05
 """Most callbacks are over by then; only those that are not get a watcher of their own."""
+
+
+NOT_SENT = "cancelled before it was sent"
+
+
+def interrupted(bounds: Bounds, place: str, timeout_s: float, *, held: bool) -> Outcome:
+    """Return how a request ended that was given up; ``held`` False: it was kept back until then."""
+    if not bounds.late:
+        return Outcome(
+            state="cancelled", error="cancelled, connection closed" if held else NOT_SENT
+        )
+    late = f"no complete answer from {place} within {timeout_s:g} s"
+    if not held:
+        late = f"not sent within {timeout_s:g} s: {NO_LEASE}"
+    return Outcome(state="timed_out", error=late)
 
 
 class Bounds:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import email.utils
+import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC
@@ -26,6 +26,8 @@ from everbell.executors.http_words import error_words, status_words, where
 from everbell.executors.resolver import GuardedResolver, SystemResolver
 from everbell.ports.clock import Clock
 from everbell.ports.executor import UNSURE_S, OutputSink
+
+log = logging.getLogger(__name__)
 
 MAX_RETRY_AFTER_S = 86400.0
 RETRYABLE = frozenset({408, 425, 429})
@@ -77,7 +79,7 @@ class _Connector(aiohttp.TCPConnector):
     ) -> Connection:
         connection = await super().connect(req, traces, timeout)
         if not _HOLDS.get()():
-            connection.release()
+            connection.close()
             raise _Unsure
         return connection
 
@@ -102,21 +104,21 @@ class Exchange:
 
     async def send(self, request: Request, sink: OutputSink) -> Outcome:
         """Send and judge. Raises RefusedError if the guard refuses the address."""
-        entry = None
-        if self.gate.active:
-            answer = await self.gate.enter(request.target, request.patience_s)
-            if isinstance(answer, Outcome):
-                return answer
-            entry = answer
-        try:
-            return await self._exchange(request, sink, entry)
-        except RefusedError:
-            raise
-        except (aiohttp.ClientError, OSError) as error:
-            return Outcome(state="failed", error=error_words(error, request.target))
-        except Exception as error:  # noqa: BLE001 - the executor boundary
-            text = f"{where(request.target)} gave an answer that can't be read"
-            return Outcome(state="failed", error=f"{text} ({type(error).__name__})")
+        end = self._clock.monotonic() + request.patience_s
+        while True:
+            while not request.holds():
+                await self._clock.sleep(UNSURE_S)
+            entry = None
+            if self.gate.active:
+                left_s = max(end - self._clock.monotonic(), 0.0)
+                answer = await self.gate.enter(request.target, left_s)
+                if isinstance(answer, Outcome):
+                    return answer
+                entry = answer
+            try:
+                return await self._tried(request, sink, entry)
+            except _Unsure:
+                log.info("not sent to %s yet: the node's lease is over", where(request.target))
 
     async def close(self) -> None:
         """Close all connections. May be called twice."""
@@ -127,6 +129,17 @@ class Exchange:
             await session.close()
         if guard is not None:
             await guard.close()
+
+    async def _tried(self, request: Request, sink: OutputSink, entry: Entry | None) -> Outcome:
+        try:
+            return await self._exchange(request, sink, entry)
+        except (RefusedError, _Unsure):
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            return Outcome(state="failed", error=error_words(error, request.target))
+        except Exception as error:  # noqa: BLE001 - the executor boundary
+            text = f"{where(request.target)} gave an answer that can't be read"
+            return Outcome(state="failed", error=f"{text} ({type(error).__name__})")
 
     async def _exchange(self, request: Request, sink: OutputSink, entry: Entry | None) -> Outcome:
         response = await self._head(request, entry)
@@ -144,9 +157,9 @@ class Exchange:
     async def _head(self, request: Request, entry: Entry | None) -> aiohttp.ClientResponse:
         try:
             response = await self._ask(request)
-        except (RefusedError, asyncio.CancelledError) as error:
+        except (RefusedError, _Unsure, asyncio.CancelledError) as error:
             if entry is not None:
-                late = not isinstance(error, RefusedError) and request.late()
+                late = isinstance(error, asyncio.CancelledError) and request.late()
                 entry.failed() if late else entry.dropped()
             raise
         except Exception:
@@ -160,17 +173,14 @@ class Exchange:
     async def _ask(self, request: Request) -> aiohttp.ClientResponse:
         before = _HOLDS.set(request.holds)
         try:
-            while True:
-                sealed = request.seal()
-                with contextlib.suppress(_Unsure):
-                    return await self._pool().request(
-                        request.method,
-                        request.target,
-                        data=None if sealed.body is None else aiohttp.BytesPayload(sealed.body),
-                        headers=sealed.headers,
-                        allow_redirects=False,
-                    )
-                await self._clock.sleep(UNSURE_S)
+            sealed = request.seal()
+            return await self._pool().request(
+                request.method,
+                request.target,
+                data=None if sealed.body is None else aiohttp.BytesPayload(sealed.body),
+                headers=sealed.headers,
+                allow_redirects=False,
+            )
         finally:
             _HOLDS.reset(before)
 

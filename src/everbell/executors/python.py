@@ -17,6 +17,7 @@ from everbell.domain.job import Action, PythonAction
 from everbell.domain.run import Outcome
 from everbell.executors import python_calls as calls
 from everbell.executors import python_inputs, python_process
+from everbell.executors.claim import NO_LEASE, NOT_STARTED
 from everbell.executors.python_capture import CAPTURE, HOOKS, Capture
 from everbell.executors.python_find import allowed
 from everbell.executors.threads import Threads
@@ -55,7 +56,7 @@ class PythonExecutor:
         """Perform one attempt."""
         action = _python(work.action)
         if cancel.is_set():
-            return Outcome(state="cancelled", error="cancelled before it was started")
+            return Outcome(state="cancelled", error=NOT_STARTED)
         try:
             function = self._find(action)
         except (RefusedError, ValidationError) as error:
@@ -146,7 +147,7 @@ class PythonExecutor:
         self, call: calls.Call, why: calls.Why, ended: calls.Ended | None, sink: OutputSink
     ) -> Outcome:
         if why or ended is None:
-            return _stopped(call, why, goes_on=ended is None)
+            return _stopped(call, why, ended)
         if ended.error is not None:
             return _raised(ended.error, sink)
         if call.function.check:
@@ -159,11 +160,10 @@ class PythonExecutor:
 
 
 def _shortened(work: Assignment, by_s: float) -> Assignment:
-    """Return the work with what is left of its time; tenths of a second are as well as any."""
-    left_s = max(round(work.timeout_s - by_s, 1), 0.1)
-    if left_s >= work.timeout_s:
+    """Return the work with what is left of its time; less than a second is not counted."""
+    if by_s < 1:
         return work
-    return msgspec.structs.replace(work, timeout_s=left_s)
+    return msgspec.structs.replace(work, timeout_s=max(round(work.timeout_s - by_s, 1), 0.1))
 
 
 def keep_result(result: Any, limit: int, sink: OutputSink) -> None:
@@ -180,9 +180,14 @@ def keep_result(result: Any, limit: int, sink: OutputSink) -> None:
     sink.write("result", data)
 
 
-def _stopped(call: calls.Call, why: str, *, goes_on: bool) -> Outcome:
+def _stopped(call: calls.Call, why: str, ended: calls.Ended | None) -> Outcome:
+    if ended is not None and not ended.begun:
+        if why == "cancelled":
+            return Outcome(state="cancelled", error=NOT_STARTED)
+        late = f"not begun within {call.timeout_s:g} s: no thread was free (python.threads), or"
+        return Outcome(state="timed_out", error=f"{late} {NO_LEASE}")
     rest = "stopped"
-    if goes_on:
+    if ended is None:
         kind = "task" if call.function.is_async else "thread"
         rest = f"but its {kind} goes on and can't be killed: what it returns is refused"
         log.warning("a run of %s was given up, %s", call.function.name, rest)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import threading
 from collections.abc import Awaitable, Callable, Generator
 from contextvars import copy_context
+from functools import partial
 from types import CoroutineType
 from typing import Any, Literal, NamedTuple
 
-from everbell.executors.threads import Call as ThreadCall
 from everbell.executors.threads import Threads
-from everbell.ports.executor import UNSURE_S
 from everbell.ports.functions import Function
 
 SPARED_S = 0.02
@@ -22,14 +20,18 @@ Why = Literal["", "timed_out", "cancelled"]
 
 
 class Ended(NamedTuple):
-    """How a call ended: its result, or what it raised."""
+    """How a call ended: its result, or what it raised; ``begun`` False: it was given up before."""
 
     result: Any = None
     error: BaseException | None = None
+    begun: bool = True
 
 
 class Call(NamedTuple):
-    """What to call and how long it may take. ``stop`` tells the function that it is to end."""
+    """What to call and how long it may take. ``stop`` tells the function that it is to end.
+
+    ``holds``: a call that has to wait begins only while this says yes.
+    """
 
     function: Function
     args: tuple[Any, ...]
@@ -181,13 +183,17 @@ async def _guarded(call: Call, begun: Awaitable[Any], task: asyncio.Task[Any]) -
 async def in_thread(threads: Threads, call: Call) -> Result:
     """Call a function in a thread; one that does not end in the grace is left alone."""
     space = copy_context()
-    job = threads.submit(lambda job: space.run(inline, call) if _is_sure(job, call) else None)
+    job = threads.submit(partial(space.run, inline, call), call.holds)
 
     def give_up() -> None:
         if not job.end.done():
             job.end.set_result(None)
 
-    guard = _Guard(call, lambda: None, give_up)
+    def interrupt() -> None:
+        if job.drop():
+            give_up()
+
+    guard = _Guard(call, interrupt, give_up)
     try:
         await job.end
     except asyncio.CancelledError:
@@ -197,23 +203,14 @@ async def in_thread(threads: Threads, call: Call) -> Result:
         guard.close()
         if job.answer is None:
             threads.abandon(job)
-    return guard.why, job.answer
-
-
-def _is_sure(job: ThreadCall, call: Call) -> bool:
-    """Wait, in a thread, until the claim holds; return False if the call was given up before."""
-    while not call.holds():
-        if job.abandoned:
-            return False
-        threading.Event().wait(UNSURE_S)
-    return True
+    return guard.why, Ended(begun=False) if job.dropped else job.answer
 
 
 def inline(call: Call) -> Ended:
     """Call a function here and now; whatever it raises is how it ended."""
     try:
         result = call.function.call(*call.args, **call.kwargs)
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  (executor boundary)
+    except BaseException as error:  # noqa: BLE001  (executor boundary: its thread goes on)
         return Ended(error=error)
     if inspect.iscoroutine(result):
         result.close()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -136,24 +137,34 @@ class QueueExecutor:
         assert self._queues is not None
         try:
             while self._waiting:
+                with _telling_if_slow(list(self._waiting)):
+                    trouble = await self._queues.reach()
                 sending = list(islice((one for one in self._waiting if one.holds()), MOST))
                 if not sending:
                     await self._clock.sleep(UNSURE_S)
                     continue
                 for pending in sending:
                     del self._waiting[pending]
-                    pending.sent = True
-                slow = asyncio.get_running_loop().call_later(QUIET_S, _tell_slow, sending)
-                try:
-                    fates = await self._queues.put([pending.message for pending in sending])
-                finally:
-                    slow.cancel()
-                for pending, trouble in zip(sending, fates, strict=True):
-                    _end(pending, trouble)
+                    pending.sent = not trouble
+                fates: Sequence[str] = [trouble] * len(sending)
+                if not trouble:
+                    with _telling_if_slow(sending):
+                        fates = await self._queues.put([pending.message for pending in sending])
+                for pending, fate in zip(sending, fates, strict=True):
+                    _end(pending, fate)
         finally:
             self._sender = None
             for pending in sending:
                 _end(pending, "the node stops; the message may be stored all the same")
+
+
+@contextlib.contextmanager
+def _telling_if_slow(waiting: list[_Pending]) -> Iterator[None]:
+    slow = asyncio.get_running_loop().call_later(QUIET_S, _tell_slow, waiting)
+    try:
+        yield
+    finally:
+        slow.cancel()
 
 
 def _tell_slow(sending: list[_Pending]) -> None:

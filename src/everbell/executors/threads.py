@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any
+
+from everbell.ports.executor import UNSURE_S
 
 IDLE_END = None
 """Put into the queue to end one thread."""
+FRESH_S = 0.05
+"""A call that waited for a thread for longer asks again whether it may begin."""
 
 
 class Call:
-    """One call: ``end`` is resolved on the loop with ``answer``; an abandoned one never is."""
+    """One call: ``end`` is resolved on the loop with ``answer``; an abandoned one never is.
 
-    __slots__ = ("abandoned", "answer", "begun", "counted", "end", "work")
+    It is begun by a thread or dropped by the loop, never both. ``holds`` is asked on the loop.
+    """
 
-    def __init__(self, work: Callable[[Call], Any], end: asyncio.Future[None]) -> None:
+    __slots__ = ("_open", "abandoned", "answer", "at", "counted", "dropped", "end", "holds", "work")
+
+    def __init__(
+        self, work: Callable[[], Any], holds: Callable[[], bool], loop: asyncio.AbstractEventLoop
+    ) -> None:
         self.work = work
-        self.end = end
+        self.holds = holds
+        self.at = loop.time()
+        self.end: asyncio.Future[None] = loop.create_future()
         self.answer: Any = None
-        self.begun = False
         self.abandoned = False
+        self.dropped = False
         self.counted = False
+        self._open = [True]
+
+    def take(self) -> bool:
+        """Return whether this caller is the first: one thread, or ``drop``."""
+        with contextlib.suppress(IndexError):  # to pop is one step for all threads
+            return self._open.pop()
+        return False
+
+    def drop(self) -> bool:
+        """Give the call up before it begins; return False if it has begun."""
+        self.dropped = self.dropped or self.take()
+        return self.dropped
 
 
 class Threads:
@@ -45,11 +69,14 @@ class Threads:
         self._busy = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    def submit(self, work: Callable[[Call], Any]) -> Call:
-        """Have a thread perform ``work``, which is handed its call; on the loop's thread."""
+    def submit(self, work: Callable[[], Any], holds: Callable[[], bool]) -> Call:
+        """Have a thread perform ``work``, which raises nothing; on the loop's thread.
+
+        What has to wait for a thread is begun once ``holds`` says yes.
+        """
         loop = asyncio.get_running_loop()
         self._loop = loop
-        call = Call(work, loop.create_future())
+        call = Call(work, holds, loop)
         self._busy += 1
         useful = self._alive - self._stuck
         if useful < min(self._busy, self._limit) and self._alive < 2 * self._limit:
@@ -63,7 +90,7 @@ class Threads:
         """Stop waiting for a call; return whether a thread still works on it."""
         call.abandoned = True
         self._busy -= 1
-        call.counted = call.begun
+        call.counted = not call.drop()
         self._stuck += call.counted
         return call.counted
 
@@ -75,13 +102,32 @@ class Threads:
 
     def _serve(self) -> None:
         while (call := self._queue.get()) is not IDLE_END:
-            if call.abandoned:
-                continue
-            call.begun = True
-            call.answer = call.work(call)
-            self._done.append(call)
-            self._tell()
+            if self._begins(call):
+                call.answer = call.work()
+                self._done.append(call)
+                self._tell()
             del call
+
+    def _begins(self, call: Call) -> bool:
+        """Return whether this thread is to perform the call; wait until it may."""
+        loop = self._loop
+        if loop is None or loop.time() - call.at <= FRESH_S:
+            return call.take()
+        answer: SimpleQueue[bool] = SimpleQueue()
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(self._ask, call, answer, loop)
+            while not call.abandoned:
+                with contextlib.suppress(Empty):
+                    return answer.get(timeout=2 * UNSURE_S)
+        return False
+
+    def _ask(self, call: Call, answer: SimpleQueue[bool], loop: asyncio.AbstractEventLoop) -> None:
+        if call.dropped or call.abandoned:
+            answer.put(False)
+        elif call.holds():
+            answer.put(call.take())
+        else:
+            loop.call_later(UNSURE_S, self._ask, call, answer, loop)
 
     def _tell(self) -> None:
         """Wake the loop once for all that ended meanwhile."""

@@ -23,7 +23,8 @@ class Assignment(Record, frozen=True):
 
     ``webhook_secret`` signs callbacks (raw bytes). ``timeout_s`` bounds the whole attempt.
     ``traceparent``: what a traced target continues; empty = it is not traced.
-    ``holds`` tells whether the run is surely still this node's: its lease is not over.
+    ``holds`` tells, on the loop, whether the run is surely still this node's: neither was it given
+    to another one, nor is the lease over.
     """
 
     run: Run

@@ -78,6 +78,8 @@ class Message(Record, frozen=True):
 class MessageQueues(Protocol):
     """Queues that foreign programs read.
 
+    - ``reach`` waits a moment for a server that is away, and returns why it can't be used, or
+      nothing; a ``put`` right after it waits for no connection.
     - ``put`` stores the messages, those of one queue in order, and returns, for each, an empty
       text or why it was not stored; a refusal of one (a key of another kind) leaves the others
       alone.
@@ -89,6 +91,10 @@ class MessageQueues(Protocol):
     @property
     def trouble(self) -> str:
         """What is wrong with the server and what to do, without secrets; empty = nothing."""
+        ...
+
+    async def reach(self) -> str:
+        """Wait until messages can be stored."""
         ...
 
     async def put(self, messages: Sequence[Message]) -> Sequence[str]:

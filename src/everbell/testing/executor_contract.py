@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,14 +41,16 @@ class ListSink:
 
 
 class Claim:
-    """Is sure or not; counts how often it is asked."""
+    """Is sure or not; counts how often it is asked, and in which threads."""
 
     def __init__(self) -> None:
         self.sure = False
         self.asked = 0
+        self.threads: set[int] = set()
 
     def __call__(self) -> bool:
         self.asked += 1
+        self.threads.add(threading.get_ident())
         return self.sure
 
 

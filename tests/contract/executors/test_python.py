@@ -72,6 +72,13 @@ def coroutine(): return ahang()
 async def threads():
     await asyncio.to_thread(print, "from a thread")
 def _private(): pass
+GATE, INSIDE, COUNTED = threading.Event(), 0, []
+def gated():
+    global INSIDE
+    INSIDE += 1
+    GATE.wait(10)
+def count(): COUNTED.append(1)
+def wild(): raise asyncio.CancelledError
 """
 
 
@@ -265,21 +272,59 @@ async def test_a_function_whose_parameters_were_long_in_coming_waits_for_its_cla
     assert sink.text("result") in {'{"sum":3}', "3"}
 
 
-async def test_a_call_that_waited_for_a_thread_waits_for_its_claim(executor):
+@pytest.fixture
+async def crowded(executor, targets):
+    """Both threads are kept busy until ``targets.GATE`` is set."""
+    held = [asyncio.ensure_future(perform(executor, of("gated"))) for _ in range(2)]
+    await until(lambda: targets.INSIDE == 2)
+    yield executor
+    targets.GATE.set()
+    await asyncio.gather(*held)
+
+
+async def test_a_call_that_waited_for_a_thread_waits_for_its_claim(crowded, targets):
     claim = Claim()
-    attempt = asyncio.ensure_future(perform(executor, of("add", args=(1,)), holds=claim))
-    await until(lambda: claim.asked > 3)
-    assert not attempt.done()
+    attempt = asyncio.ensure_future(perform(crowded, of("count"), holds=claim))
+    await asyncio.sleep(0.1)
+    targets.GATE.set()
+    await until(lambda: claim.asked > 2)
+    assert targets.COUNTED == []
     claim.sure = True
     assert (await attempt)[0].state == "succeeded"
-    given_up = Claim()
-    outcome, sink = await perform(executor, of("add", args=(1,)), timeout_s=0.2, holds=given_up)
-    assert outcome.state == "timed_out"
-    asked = given_up.asked
-    ends = await asyncio.gather(*(perform(executor, of("none")) for _ in range(5)))
+    assert len(targets.COUNTED) == 1
+    assert claim.threads == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("how", ["fence", "cancel", "timeout"])
+async def test_what_is_given_up_while_it_waits_for_a_thread_never_begins(crowded, targets, how):
+    claim, cancel = Claim(), asyncio.Event()
+    work = assignment(of("count"), holds=claim, timeout_s=0.3 if how == "timeout" else 10.0)
+    attempt = asyncio.ensure_future(crowded.run(work, cancel, ListSink()))
+    await asyncio.sleep(0.1)
+    targets.GATE.set()
+    await until(lambda: claim.asked > 1)
+    if how == "fence":
+        attempt.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await attempt
+    elif how == "cancel":
+        cancel.set()
+    claim.sure = how != "timeout"
+    if how != "fence":
+        outcome = await attempt
+        assert outcome.state == {"cancel": "cancelled", "timeout": "timed_out"}[how]
+        assert "start" in outcome.error or "not begun" in outcome.error
+    claim.sure = True
+    ends = await asyncio.gather(*(perform(crowded, of("none")) for _ in range(6)))
     assert {one.state for one, _ in ends} == {"succeeded"}
-    assert given_up.asked <= asked + 2, "its thread still asks"
-    assert sink.text("result") == ""
+    assert targets.COUNTED == []
+
+
+async def test_whatever_a_function_raises_its_thread_goes_on(executor):
+    for _ in range(5):
+        outcome, _ = await perform(executor, of("wild"))
+        assert outcome.state == "failed"
+    assert (await perform(executor, of("none")))[0].state == "succeeded"
 
 
 async def test_a_store_that_is_away_delays_parameters_and_fails_nothing(executor):
@@ -297,10 +342,16 @@ async def test_a_store_that_is_away_delays_parameters_and_fails_nothing(executor
     assert sink.text("result") == '{"sum":3}'
 
 
-async def test_parameters_that_never_come_end_at_the_timeout_or_the_cancel(executor):
-    async def inputs(run):
-        raise StoreUnavailable("away")
+async def away(run):
+    raise StoreUnavailable("away")
 
+
+async def hangs(run):
+    await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("inputs", [away, hangs])
+async def test_parameters_that_never_come_end_at_the_timeout_or_the_cancel(executor, inputs):
     executor._inputs = inputs
     outcome, _ = await perform(executor, of("add"), timeout_s=0.3, trigger="manual")
     assert outcome.state == "timed_out"

@@ -126,10 +126,14 @@ class MemoryMessages:
         """What is wrong."""
         return "the broker is lost" if self._broker.lost else ""
 
+    async def reach(self) -> str:
+        """Say what is wrong."""
+        return self.trouble
+
     async def put(self, messages: Sequence[Message]) -> Sequence[str]:
         """Store messages."""
         if self._broker.lost:
-            return ["the broker is lost"] * len(messages)
+            return [self.trouble] * len(messages)
         return [self._put(one) for one in messages]
 
     def _put(self, one: Message) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from redis.asyncio.connection import (
@@ -34,6 +34,12 @@ LOST = (RedisError, OSError)
 """What ends a connection; TimeoutError is among them."""
 
 
+class _Way:
+    """How far a call came."""
+
+    sent = False
+
+
 class Line:
     """One connection, opened when it is needed. Calls wait for one another, in order.
 
@@ -53,45 +59,30 @@ class Line:
         ``wait_s``: how long the server may block by itself. Raises StoreUnavailable if nothing was
         sent, StoreUnknownOutcome if the answers were lost.
         """
-        async with self._lock:
-            sent = False
-            try:
-                async with asyncio.timeout(self._timeout_s + wait_s):
-                    connection = await self._open()
-                    sent = True
-                    await _send(connection, commands)
-                    return [await _answer(connection) for _ in commands]
-            except LOST as error:
-                await self.drop()
-                raise translate(error, sent=sent) from error
-            except BaseException:
-                await self.drop()
-                raise
+        async with self._lock, self._within(self._timeout_s + wait_s) as way:
+            connection = await self._open()
+            way.sent = True
+            await _send(connection, commands)
+            return [await _answer(connection) for _ in commands]
+
+    async def reach(self) -> None:
+        """See to it that the next call need not open a connection. Raises StoreUnavailable."""
+        async with self._lock, self._within(self._timeout_s):
+            await self._open()
 
     async def tell(self, *command: Word) -> None:
         """Send a command whose answer comes by ``heard``. Raises StoreError."""
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                await _send(await self._open(fresh=False), [command])
-        except LOST as error:
-            await self.drop()
-            raise translate(error, sent=True) from error
-        except BaseException:
-            await self.drop()
-            raise
+        async with self._within(self._timeout_s) as way:
+            way.sent = True
+            await _send(await self._open(fresh=False), [command])
 
     async def heard(self, wait_s: float) -> Any:
         """Return what the server says by itself, or None after ``wait_s``. Raises StoreError."""
         if self._connection is None:
             raise StoreUnavailable("the connection to Redis is closed")
-        try:
+        async with self._within(None) as way:
+            way.sent = True
             return await self._connection.read_response(timeout=wait_s)
-        except LOST as error:
-            await self.drop()
-            raise translate(error, sent=True) from error
-        except BaseException:
-            await self.drop()
-            raise
 
     async def drop(self) -> None:
         """End the connection; the next call opens another one."""
@@ -99,6 +90,20 @@ class Line:
         if connection is not None:
             with contextlib.suppress(*LOST):
                 await connection.disconnect(nowait=True)
+
+    @contextlib.asynccontextmanager
+    async def _within(self, limit_s: float | None) -> AsyncIterator[_Way]:
+        """End the connection if what is done with it fails, is cancelled or takes too long."""
+        way = _Way()
+        try:
+            async with asyncio.timeout(limit_s):
+                yield way
+        except LOST as error:
+            await self.drop()
+            raise translate(error, sent=way.sent) from error
+        except BaseException:
+            await self.drop()
+            raise
 
     async def _open(self, *, fresh: bool = True) -> AbstractConnection:
         """Return the connection; ``fresh``: another one if the server has closed it."""

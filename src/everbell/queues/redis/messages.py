@@ -45,9 +45,20 @@ class RedisMessages:
         """What is wrong with the server."""
         return self._link.trouble
 
-    async def put(self, messages: Sequence[Message]) -> Sequence[str]:
-        """Store messages, many in one command. A server that is away is waited for a moment."""
+    async def reach(self) -> str:
+        """Wait a moment for a server that is away, and open the connection."""
         if not await self._link.up(self._link.timeout_s):
+            return self._link.trouble
+        try:
+            await self._line.reach()
+        except StoreError as error:
+            self._link.lost(error)
+            return self._lost(error)
+        return ""
+
+    async def put(self, messages: Sequence[Message]) -> Sequence[str]:
+        """Store messages, many in one command."""
+        if not self._link.healthy:
             return [self._link.trouble] * len(messages)
         groups = _groups(messages)
         commands = [_command([messages[at] for at in group]) for group in groups]

@@ -57,12 +57,16 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """A time in which something was broken, or still being healed: ``heals_s`` after its end."""
+    """A time in which something was broken, or still being healed: ``heals_s`` after its end.
+
+    ``cut_off`` is whose calls a network kept back meanwhile, as the outside log names it.
+    """
 
     kind: str
     begun_us: int
     ended_us: int
     heals_s: float = 5.0
+    cut_off: str = ""
 
     def covers(self, first_us: int, last_us: int | None = None) -> bool:
         """Return whether a time, or a part of it, is inside."""
@@ -160,16 +164,21 @@ class _Case:
     def sent_us(self, one: Seen) -> int:
         """Return when a call was surely sent: as it came, unless a network may have kept it.
 
-        What was on its way when the network was cut arrives long after it is whole again, and the
-        run has gone on elsewhere by then. That no node can prevent; it is what tokens are for.
+        What was on its way when the network was cut arrives once it is whole, and the run has gone
+        on elsewhere by then. No node can prevent that; it is what tokens are for. Such a call came
+        by a connection that was there before the cut: none is given to a claim that is over.
         """
         assert one.key is not None
-        if one.kind == "start" and not one.who.isdigit():
-            for window in self.windows:
-                cut_us = window.ended_us - window.begun_us
-                kept = msgspec.structs.replace(window, ended_us=window.ended_us + cut_us)
-                if window.kind.startswith("network") and kept.covers(one.key.slot_us, one.at_us):
-                    return min(one.key.slot_us, one.at_us)
+        for window in self.windows:
+            cut_us = window.ended_us - window.begun_us  # with what it takes to cut and to mend
+            if (
+                one.who == window.cut_off
+                and one.since_us is not None
+                and one.since_us < window.begun_us + cut_us // 2
+                and one.key.slot_us <= window.ended_us
+                and window.begun_us < one.at_us <= window.ended_us + cut_us + US
+            ):
+                return window.begun_us
         return one.at_us
 
     def outside(self) -> Iterator[Violation]:

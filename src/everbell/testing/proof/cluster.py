@@ -252,12 +252,13 @@ class Proof:
         self.jobs.append(answer["data"])
 
     @contextmanager
-    def fault(self, kind: str, heals_s: float = 5.0) -> Iterator[None]:
+    def fault(self, kind: str, heals_s: float = 5.0, cut_off: str = "") -> Iterator[None]:
         """Note from when to when something is broken, and how long it may take to heal."""
         begun = time.time_ns() // 1000
         yield
+        ended = time.time_ns() // 1000
         self.windows.append(
-            Window(kind=kind, begun_us=begun, ended_us=time.time_ns() // 1000, heals_s=heals_s)
+            Window(kind=kind, begun_us=begun, ended_us=ended, heals_s=heals_s, cut_off=cut_off)
         )
 
     def seen(self) -> list[Seen]:

@@ -16,6 +16,7 @@ from everbell.testing.proof.record import line
 
 
 async def _serve(log: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    since_us = _now_us()
     try:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -23,9 +24,9 @@ async def _serve(log: int, reader: asyncio.StreamReader, writer: asyncio.StreamW
             headers = {name.lower(): value.strip() for name, _, value in fields}
             who = str(writer.get_extra_info("peername")[0])
             await reader.readexactly(int(headers.get("content-length", "0")))
-            _write(log, "start", headers, who)
+            _write(log, "start", headers, who, since_us)
             await asyncio.sleep(float(head[0].split()[1].strip("/") or 0))
-            _write(log, "end", headers, who)
+            _write(log, "end", headers, who, since_us)
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
@@ -34,10 +35,14 @@ async def _serve(log: int, reader: asyncio.StreamReader, writer: asyncio.StreamW
         writer.close()
 
 
-def _write(log: int, kind: str, headers: dict[str, str], who: str) -> None:
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _write(log: int, kind: str, headers: dict[str, str], who: str, since_us: int) -> None:
     attempt, token = int(headers["everbell-attempt"]), int(headers["everbell-token"])
-    at_us = time.time_ns() // 1000
-    said = line(kind, headers["webhook-id"], attempt, token, who=who, at_us=at_us)
+    times = _now_us(), since_us
+    said = line(kind, headers["webhook-id"], attempt, token, who=who, times=times)
     os.write(log, said.encode())
 
 

@@ -2,11 +2,13 @@
 
 Lines are ``start|end <run> <attempt> <token> <who> <wall us>``, each written by one ``write`` to a
 file opened for appending, so that lines of many processes never mix. ``who`` is the process that
-called, as far as the target can tell: a pid for commands, an address for HTTP.
+called, as far as the target can tell: a pid for commands, an address for HTTP. HTTP has one word
+more: since when (wall us) the connection was there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,7 +24,7 @@ _SCRIPT = (
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
-    """One line. ``key`` is None for a run id that can't be one."""
+    """One line. ``key`` is None for a run id that can't be one, ``since_us`` for a program."""
 
     kind: str
     run: str
@@ -31,6 +33,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     token: int
     who: str
     at_us: int
+    since_us: int | None = None
 
 
 def command(log: Path, lasts_s: float = 0.0) -> list[str]:
@@ -39,9 +42,9 @@ def command(log: Path, lasts_s: float = 0.0) -> list[str]:
     return ["sh", "-c", _SCRIPT.replace("; ; ", f"; {work}"), str(log)]
 
 
-def line(kind: str, run: str, attempt: int, token: int, *, who: str, at_us: int) -> str:
-    """Return a line of the log."""
-    return f"{kind} {run} {attempt} {token} {who} {at_us}\n"
+def line(kind: str, run: str, attempt: int, token: int, *, who: str, times: Sequence[int]) -> str:
+    """Return a line of the log; ``times`` are its own and that of the connection."""
+    return f"{kind} {run} {attempt} {token} {who} {' '.join(map(str, times))}\n"
 
 
 def read(*logs: Path) -> list[Seen]:
@@ -49,11 +52,12 @@ def read(*logs: Path) -> list[Seen]:
     found: list[Seen] = []
     for log in logs:
         for text in log.read_text().splitlines() if log.exists() else []:
-            kind, run, attempt, token, who, at = text.split()
+            kind, run, attempt, token, who, at, *since = text.split()
             found.append(
                 Seen(
                     kind=kind, run=run, key=_key(run), attempt=int(attempt), token=int(token),
                     who=who, at_us=int(at),
+                    since_us=int(since[0]) if since else None,
                 )
             )  # fmt: skip
     return sorted(found, key=lambda seen: seen.at_us)
