@@ -31,5 +31,9 @@ def api_key(entropy: Entropy) -> str:
 
 
 def api_secret(entropy: Entropy) -> str:
-    """Return the secret half of a credential: 256 random bits, URL-safe."""
-    return base64.urlsafe_b64encode(entropy.token_bytes(32)).decode().rstrip("=")
+    """Return the secret half of a credential: 256 random bits, URL-safe.
+
+    It never begins with a hyphen: programs would take it for an option.
+    """
+    secret = base64.urlsafe_b64encode(entropy.token_bytes(32)).decode().rstrip("=")
+    return "0" + secret[1:] if secret[0] == "-" else secret

@@ -64,3 +64,7 @@ def test_only_plain_digits_are_ids(text, key):
 )  # fmt: skip
 def test_pointers_name_what_the_caller_sent(pointer, given, shown):
     assert as_given(pointer, given) == shown
+
+
+def test_a_secret_is_no_option():
+    assert api_secret(Fixed(0xFB)) == "0_v7" + "-_v7" * 9 + "-_s"
