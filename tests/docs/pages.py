@@ -158,7 +158,8 @@ class Shell:
             seen += os.read(self.master, 65536)
         text = seen[: last.start()].decode().replace("\r\n", "\n")
         for shown, port in self.ports.items():
-            text = text.replace(port, shown)
+            # Not inside of a run's id: its digits may hold any number.
+            text = re.sub(rf"(?<!\d){port}(?!\d)", shown, text)
         return text.splitlines(), int(last[1])
 
     def close(self) -> None:
