@@ -10,8 +10,16 @@ from everbell.testing.postgres_server import PostgresServer
 from everbell.testing.redis_server import RedisServer
 
 # The build server must not fail on a slow neighbour; a developer may dig deeper.
-settings.register_profile("ci", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("deep", parent=settings.get_profile("ci"), max_examples=2000)
+settings.register_profile(
+    "ci",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "deep", parent=settings.get_profile("ci"), max_examples=2000, derandomize=False
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
 
 

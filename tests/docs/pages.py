@@ -7,7 +7,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,12 @@ MASKS = (
     (r"\b\d+\.\d+\b", "<number>"),
     (r"[ \t]+", " "),
 )
+TOLD = re.compile(r"\s+# exit code (\d+)$")
+LOOKS = re.compile(
+    r"everbell (status|run list|run logs|hold list|node list|job (get|list)|verify)"
+    r"|redis-cli .* (SCARD|XLEN)|curl (?!.*(-X|-d|--data))"
+)
+PATIENCE_S = 20.0
 
 
 @dataclass
@@ -113,6 +120,29 @@ def differs(shown: list[str], printed: list[str]) -> str:
     return "the page shows\n  {}\nbut this came\n  {}".format(
         "\n  ".join(wanted), got.replace("\n", "\n  ")
     )
+
+
+def check(shell: Shell, found: Iterable[Step], page: str) -> None:
+    """Run steps; fail at the first that ends or prints otherwise than its page shows.
+
+    What only looks, after a `sleep`, looks again: on a busy machine it takes longer than a page
+    lets its reader wait.
+    """
+    slept = False
+    for step in found:
+        end = time.monotonic() + (PATIENCE_S if slept and LOOKS.match(step.command) else 0)
+        while why := _unlike(shell, step):
+            assert time.monotonic() < end, f"{page}:{step.line}: $ {step.command}\n{why}"
+            time.sleep(0.3)
+        slept = "sleep" in step.command or (slept and bool(LOOKS.match(step.command)))
+
+
+def _unlike(shell: Shell, step: Step) -> str:
+    printed, code = shell.run(step.command)
+    told = TOLD.search(step.command)
+    if code != (int(told[1]) if told else 0):
+        return f"exit code {code}\n" + "\n".join(printed)
+    return differs(step.shown, printed)
 
 
 class Shell:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from everbell_docs_pages import PAGES, ROOT, Shell, blocks, differs, steps
+from everbell_docs_pages import PAGES, ROOT, Shell, blocks, check, steps
 
 from everbell.testing.free_ports import free_port
 
@@ -20,7 +19,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
 # can't run themselves).
 # `console postgres` needs a server (test_postgresql_page.py).
 # `console root` changes a system: the page's own test checks what can be checked.
-TOLD = re.compile(r"\s+# exit code (\d+)$")
 
 
 def pages_with(info: str) -> list[Path]:
@@ -40,13 +38,8 @@ def test_every_command_of_a_page_does_what_the_page_says(page: Path, tmp_path: P
         if named.info:
             (home / named.info).write_text(named.text)
     try:
-        for block in blocks(page, "console"):
-            for step in steps(block) if not block.info else []:
-                told = TOLD.search(step.command)
-                printed, code = shell.run(step.command)
-                where = f"{shown(page)}:{step.line}: $ {step.command}"
-                assert code == (int(told[1]) if told else 0), f"{where}\n" + "\n".join(printed)
-                assert not (why := differs(step.shown, printed)), f"{where}\n{why}"
+        plain = (block for block in blocks(page, "console") if not block.info)
+        check(shell, (step for block in plain for step in steps(block)), shown(page))
     finally:
         shell.close()
 

@@ -61,9 +61,9 @@ def test_a_chain_is_complete_once_and_a_limit_holds_though_the_node_is_killed(
     checked = job("checked", _action(tmp_path / "checked", "checked"), schedule="@every 1s",
                   check=check)  # fmt: skip
 
+    until(lambda: len(_lines(shared_log)) > 4, 20, "both share")
     node.make(f"/api/v1/jobs/{first['id']}/runs", {})
     until(lambda: "start transform" in _lines(chain_log), 20, "the second of the chain runs")
-    until(lambda: len(_lines(shared_log)) > 4, 20, "both share")
     node.kill()
     with shared_log.open("a") as file:
         file.write("killed\n")

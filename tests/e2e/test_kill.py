@@ -66,9 +66,9 @@ def test_kill_9_in_a_loop_under_load_loses_and_doubles_nothing(
         node.kill()
         node.start()
     time.sleep(2)
+    stopped_us = int(time.time()) * 1_000_000 - 1_000_000
     for job in (*twice, *once):
         assert node.call("POST", f"/api/v1/jobs/{job['id']}/disable")[0] == 200
-    stopped_us = int(time.time()) * 1_000_000 - 1_000_000
     until(lambda: all(run["state"] in FINAL for run in node.runs()), 60, "every run has an outcome")
     runs = {run["id"]: run for run in node.runs()}
     for job in (*twice, *once):

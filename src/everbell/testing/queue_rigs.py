@@ -23,19 +23,18 @@ from everbell.queues.redis import RedisParts, open_redis
 from everbell.telemetry.clock import SystemClock
 from everbell.testing.redis_server import RedisServer
 
-ABANDONED_S = 0.2
+PATIENT_S = 30.0
+"""A busy machine does not make those who share a queue take one another's offers."""
 
 
 class MemoryRig:
     """Everything in this process."""
 
-    abandoned_s = ABANDONED_S
-
     def __init__(self) -> None:
         self.broker = MemoryBroker(SystemClock())
 
-    async def process(self) -> ReadyQueue:
-        return MemoryReadyQueue(self.broker, self.abandoned_s)
+    async def process(self, abandoned_s: float = PATIENT_S) -> ReadyQueue:
+        return MemoryReadyQueue(self.broker, abandoned_s)
 
     async def messages(self) -> MessageQueues:
         return MemoryMessages(self.broker)
@@ -62,22 +61,20 @@ class MemoryRig:
 class RedisRig:
     """A real server; each process has connections of its own."""
 
-    abandoned_s = ABANDONED_S
-
     def __init__(self, server: RedisServer, **settings: Any) -> None:
         self.server = server
         self._settings: dict[str, Any] = {"addr": server.addr, "timeout": 1.0} | settings
         self._opened: list[RedisParts] = []
 
-    def parts(self, **settings: Any) -> RedisParts:
+    def parts(self, abandoned_s: float = PATIENT_S, **settings: Any) -> RedisParts:
         redis = Redis(**(self._settings | settings))
         me = f"node-{len(self._opened)}"
-        parts = open_redis(redis, SystemClock(), me, abandoned_s=self.abandoned_s)
+        parts = open_redis(redis, SystemClock(), me, abandoned_s=abandoned_s)
         self._opened.append(parts)
         return parts
 
-    async def process(self) -> ReadyQueue:
-        return self.parts().ready
+    async def process(self, abandoned_s: float = PATIENT_S) -> ReadyQueue:
+        return self.parts(abandoned_s).ready
 
     async def messages(self) -> MessageQueues:
         return self.parts().messages

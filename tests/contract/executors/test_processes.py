@@ -165,7 +165,7 @@ async def test_killed_by_a_signal(command):
 async def test_no_member_that_ignores_term_survives(command, marker, way):
     action = CommandAction(argv=("sh", "-c", STUBBORN), env={"MARKER": marker})
     cancel, sink = asyncio.Event(), ListSink()
-    work = assignment(action, timeout_s=0.2 if way == "timeout" else 30)
+    work = assignment(action, timeout_s=2.0 if way == "timeout" else 30)
     running = asyncio.ensure_future(command.run(work, cancel, sink))
     await sink.seen("ready")
     assert len(group_members(marker)) >= 2
@@ -375,7 +375,7 @@ async def test_the_script_lies_in_a_private_directory_that_vanishes(script):
 
 async def test_the_file_vanishes_after_a_timeout_too(script):
     sink = ListSink()
-    await go(script, ScriptAction(text='echo "$0"; exec sleep 60'), sink, timeout_s=0.2)
+    await go(script, ScriptAction(text='echo "$0"; exec sleep 60'), sink, timeout_s=2.0)
     assert sink.text()
     assert not Path(sink.text().strip()).parent.exists()
 

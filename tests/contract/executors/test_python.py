@@ -302,7 +302,8 @@ async def test_what_is_given_up_while_it_waits_for_a_thread_never_begins(crowded
     attempt = asyncio.ensure_future(crowded.run(work, cancel, ListSink()))
     await asyncio.sleep(0.1)
     targets.GATE.set()
-    await until(lambda: claim.asked > 1)
+    if how != "timeout":
+        await until(lambda: claim.asked > 1)
     if how == "fence":
         attempt.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -170,7 +170,7 @@ async def test_a_message_that_is_too_large_is_not_sent(broker):
 
 
 async def test_a_server_that_goes_away_is_a_failure_that_can_be_retried(broker):
-    executor = QueueExecutor(settings(), SystemClock(), broker.parts(timeout=0.3).messages)
+    executor = QueueExecutor(settings(), SystemClock(), broker.parts(timeout=2.0).messages)
     assert (await run(executor, QueueAction(driver="docker"))).state == "succeeded"
     broker.server.kill()
     try:

@@ -120,15 +120,15 @@ async def test_a_frozen_server_holds_up_nobody(own):
 
 
 async def test_a_paused_server_is_waited_for_within_the_timeout(own):
-    queues = await own.messages()
+    queues = own.parts(timeout=10).messages
     own.server.command("CLIENT", "PAUSE", 300, "WRITE")
     assert not any(await queues.put([message(1)]))
     assert queues.trouble == ""
 
 
 async def test_a_lost_answer_is_not_said_to_be_a_failure(own):
+    assert not any(await (await own.messages()).put([message(1)]))
     queues = own.parts(timeout=0.2).messages
-    await queues.put([message(1)])
     own.server.command("CLIENT", "PAUSE", 600, "WRITE")
     [told] = await queues.put([message(2)])
     assert "may have been stored" in told
@@ -177,7 +177,7 @@ async def test_a_listener_notices_a_silent_server(own):
     ear = Ear()
     parts.wakeups.listen(ear)
     await asyncio.sleep(0.5)
-    assert parts.healthy
+    await until(lambda: parts.healthy)
     own.server.freeze()
     await until(lambda: not parts.healthy)
     own.server.thaw()

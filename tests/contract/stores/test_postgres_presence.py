@@ -7,6 +7,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 from multiprocessing.connection import Connection
@@ -203,7 +204,7 @@ async def test_a_restart_of_the_server_kills_nobody(
         for mode, away_s in (("immediate", 1.5), ("fast", 0.0)):
             await asyncio.to_thread(server.stop, mode)
             await asyncio.sleep(away_s)
-            assert all(it.presence.key(name) is None for name, it in nodes.items())
+            await until(lambda: all(it.presence.key(name) is None for name, it in nodes.items()))
             if away_s:
                 assert all(it.unseen_s > 0.1 for it in nodes.values())
             await asyncio.to_thread(server.start)
@@ -229,8 +230,7 @@ async def test_a_session_that_was_ended_kills_nobody(url: str, opened: Opener) -
         )
         assert await deaths(watching, 0.5) == []
     await admin.close()
-    await until(lambda: other.presence.key("n2") is not None)
-    assert other.unseen_s == 0.0
+    await until(lambda: other.presence.key("n2") is not None and other.unseen_s == 0.0)
     assert (await other.heartbeat(node("n2", lease=NOW + 3600 * SEC))).accepted
 
 
@@ -293,8 +293,10 @@ async def test_looks_with_a_gap_are_not_taken_for_one(url: str, opened: Opener) 
         child.join()
         assert await watching.declare_dead(NOW) == []
         await asyncio.sleep(2.2)
+        begun = time.monotonic()
         assert await watching.declare_dead(NOW) == []
-        assert await first_death(watching) >= SURE_S - 0.05
+        await first_death(watching)
+        assert time.monotonic() - begun >= SURE_S
 
 
 async def test_two_that_see_a_death_declare_it_once(url: str, opened: Opener) -> None:
@@ -302,7 +304,7 @@ async def test_two_that_see_a_death_declare_it_once(url: str, opened: Opener) ->
     with process(url, "n3") as (child, _):
         await asyncio.sleep(GRACE_S)
         os.kill(child.pid, signal.SIGKILL)
-        found = await asyncio.gather(deaths(one, 1.5), deaths(two, 1.5))
+        found = await asyncio.gather(deaths(one, 3.0), deaths(two, 3.0))
         assert found[0] + found[1] == ["n3"]
 
 
@@ -319,7 +321,7 @@ async def test_a_ring_is_heard_by_others_and_not_by_oneself(opened: Opener) -> N
     bells = [store.wakeups() for store in stores]
     for number, bell in enumerate(bells):
         bell.listen(partial(count, number))
-    await asyncio.sleep(0.2)
+    await until(lambda: all(store.presence._listening for store in stores))
     await bells[0].ring()
     await until(lambda: heard[1:] == [1, 1])
     await bells[1].ring()
@@ -336,7 +338,7 @@ async def test_a_ring_of_who_is_no_node_is_heard(opened: Opener) -> None:
     listening, tool = await opened(), await opened()
     heard: list[int] = []
     listening.wakeups().listen(lambda: heard.append(1))
-    await asyncio.sleep(0.3)
+    await until(lambda: listening.presence._listening)
     await tool.wakeups().ring()
     await until(lambda: heard == [1])
 
@@ -348,7 +350,7 @@ async def test_bells_outlast_a_restart_and_never_fail(
     heard: list[int] = []
     bell = two.wakeups()
     bell.listen(lambda: heard.append(1))
-    await asyncio.sleep(0.2)
+    await until(lambda: two.presence._listening)
     await asyncio.to_thread(server.stop)
     await one.wakeups().ring()
     assert heard == []

@@ -349,7 +349,8 @@ async def test_a_closed_store_says_so(store: Store) -> None:
 
 async def test_what_is_wrong_with_the_address_is_said(postgres_server: PostgresServer) -> None:
     name = postgres_server.new_database()
-    postgres_server.sql("CREATE ROLE password_role LOGIN PASSWORD 'right'")
+    postgres_server.sql("DO $$ BEGIN CREATE ROLE password_role LOGIN PASSWORD 'right';"
+                        " EXCEPTION WHEN duplicate_object THEN NULL; END $$")  # fmt: skip
     postgres_server.sql(f"ALTER DATABASE {name} OWNER TO password_role")
     wrong = {
         postgres_server.url("nowhere"): "does not exist",

@@ -10,6 +10,7 @@ from everbell.domain.run import RunKey
 from everbell.ports.queue import Offer, ReadyQueue
 
 SLOT_US = 1_763_712_000_000_000
+ABANDONED_S = 0.2
 
 
 def run_keys(count: int, first: int = 1) -> list[RunKey]:
@@ -26,12 +27,10 @@ def flat(offers: Sequence[Offer]) -> list[RunKey]:
 
 
 class QueueRig(Protocol):
-    """Several processes on one server. Offers not done within ``abandoned_s`` (0.2) go on."""
+    """Several processes on one server."""
 
-    abandoned_s: float
-
-    async def process(self) -> ReadyQueue:
-        """Return the queue as one more process has it."""
+    async def process(self, abandoned_s: float = ...) -> ReadyQueue:
+        """Return the queue as one more process has it; offers not done for so long it takes on."""
         ...
 
     async def lose(self) -> None:
@@ -121,7 +120,7 @@ class ReadyQueueContract:
         assert sorted(seen) == run_keys(60)
 
     async def test_what_a_dead_process_took_goes_to_another(self, rig: QueueRig) -> None:
-        scheduler, dying, other = [await rig.process() for _ in range(3)]
+        scheduler, dying, other = [await rig.process(at) for at in (30.0, 30.0, ABANDONED_S)]
         keys = run_keys(150)
         await scheduler.offer(keys)
         taken: list[RunKey] = []
@@ -131,10 +130,10 @@ class ReadyQueueContract:
         assert await gather(other, 150) == taken
 
     async def test_what_is_done_does_not_come_again(self, rig: QueueRig) -> None:
-        scheduler, worker, other = [await rig.process() for _ in range(3)]
+        scheduler, worker, other = [await rig.process(at) for at in (30.0, 30.0, ABANDONED_S)]
         await scheduler.offer(run_keys(5))
         assert await gather(worker, 5) == run_keys(5)
-        await asyncio.sleep(rig.abandoned_s * 2)  # noqa: TID251
+        await asyncio.sleep(ABANDONED_S * 2)  # noqa: TID251
         assert await other.take(10, 0.05) == []
         assert await worker.take(10, 0.05) == []
 

@@ -22,6 +22,7 @@ from everbell.stores.postgres import PostgresStore
 from everbell.testing.free_ports import free_port
 from everbell.testing.proof.checker import Bounds, Ledger, Verdict, Window, check, silent
 from everbell.testing.proof.ledger import read_ledger
+from everbell.testing.proof.machine import Machine
 from everbell.testing.proof.record import Seen, command, read
 
 LEASE_S = 1.5
@@ -207,6 +208,7 @@ class Proof:
         self.outside.touch()
         self.called = directory / "called.log"
         self.receiver = Receiver(self.called, host)
+        self.machine = Machine(directory)
         self._headers: dict[str, str] = {}
 
     def member(
@@ -304,7 +306,8 @@ class Proof:
     def verdict(self, bounds: Bounds = Bounds()) -> Verdict:  # noqa: B008  (frozen)
         """Hold what targets saw against the ledger."""
         ledger = asyncio.run(self._ledger())
-        return check(self.seen(), ledger, self.windows, bounds)
+        windows = [*self.windows, *self.machine.excused()]
+        return check(self.seen(), ledger, windows, bounds)
 
     def report(self, verdict: Verdict) -> str:
         """Return the verdict in words, with how long each fault was felt."""
@@ -316,6 +319,9 @@ class Proof:
         )
         lines = [head]
         lines += [f"  {text}" for text in felt(self.seen(), self.windows)]
+        if still := self.machine.windows:
+            longest_s = max(one.ended_us - one.begun_us for one in still) / US
+            lines += [f"  this machine stood still {len(still)} times, {longest_s:.2f} s at most"]
         lines += [
             f"  PROMISE {one.promise} broken, {one.kind}: {one.detail}"
             for one in verdict.violations[:30]
@@ -340,6 +346,7 @@ class Proof:
         for member in self.members:
             member.close()
         self.receiver.close()
+        self.machine.close()
 
 
 def felt(seen: Sequence[Seen], windows: Sequence[Window], late_s: float = 0.25) -> list[str]:
