@@ -103,7 +103,8 @@ class Threads:
     def _serve(self) -> None:
         while (call := self._queue.get()) is not IDLE_END:
             if self._begins(call):
-                call.answer = call.work()
+                if not call.abandoned:
+                    call.answer = call.work()
                 self._done.append(call)
                 self._tell()
             del call
@@ -119,6 +120,8 @@ class Threads:
             while not call.abandoned:
                 with contextlib.suppress(Empty):
                     return answer.get(timeout=2 * UNSURE_S)
+            with contextlib.suppress(Empty):  # said yes, and given up at once
+                return answer.get_nowait()
         return False
 
     def _ask(self, call: Call, answer: SimpleQueue[bool], loop: asyncio.AbstractEventLoop) -> None:
