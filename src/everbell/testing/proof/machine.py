@@ -51,10 +51,11 @@ class Machine:
         return list(self.windows)
 
     def close(self) -> None:
-        """Stop looking."""
-        self._stop.set()
-        self._thread.join(10)
-        os.close(self._file)
+        """Stop looking. May be called twice."""
+        if not self._stop.is_set():
+            self._stop.set()
+            self._thread.join(10)
+            os.close(self._file)
 
 
 def _now_us() -> int:
