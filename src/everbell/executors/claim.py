@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 NOT_STARTED = "cancelled before it was started"
+NOT_SENT = "cancelled before it was sent"
 NO_LEASE = "the node could not renew its lease"
 
 

@@ -17,8 +17,8 @@ from everbell.domain.run import Outcome
 from everbell.executors import callback
 from everbell.executors.addresses import AddressPolicy
 from everbell.executors.batch import Batcher, Shared
-from everbell.executors.claim import Claim
-from everbell.executors.http_bounds import NOT_SENT, Bounds, interrupted
+from everbell.executors.claim import NOT_SENT, Claim
+from everbell.executors.http_bounds import Bounds, interrupted
 from everbell.executors.http_exchange import Exchange, Request, Sealed
 from everbell.executors.http_words import where
 from everbell.executors.targets import check_literal, parse_target

@@ -7,15 +7,12 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from everbell.domain.run import Outcome
-from everbell.executors.claim import NO_LEASE
+from everbell.executors.claim import NO_LEASE, NOT_SENT
 
 T = TypeVar("T")
 
 GLANCE_S = 0.05
 """Most callbacks are over by then; only those that are not get a watcher of their own."""
-
-
-NOT_SENT = "cancelled before it was sent"
 
 
 def interrupted(bounds: Bounds, place: str, timeout_s: float, *, held: bool) -> Outcome:

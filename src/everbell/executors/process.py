@@ -22,6 +22,7 @@ from typing import IO, Any, Literal
 from everbell.domain.errors import RefusedError
 from everbell.domain.job import Record
 from everbell.domain.run import Outcome
+from everbell.executors.claim import NOT_STARTED
 from everbell.ports.executor import OutputSink
 
 READ_SIZE = 64 * 1024
@@ -215,7 +216,7 @@ async def run_group(
 ) -> Outcome:
     """Run one child to its end and say how it ended. Leaves no member of its group behind."""
     if cancel.is_set():
-        return Outcome(state="cancelled", error="cancelled before it was started")
+        return Outcome(state="cancelled", error=NOT_STARTED)
     try:
         group = ChildGroup(spawn, sink)
     except (OSError, ValueError) as error:

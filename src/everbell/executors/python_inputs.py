@@ -53,11 +53,13 @@ class _Reading:
         return found
 
     async def _found(self, stop: asyncio.Future[Any]) -> dict[str, Any]:
+        run, told = self._work.run, False
         while True:
             try:
-                return await self._inputs(self._work.run)
+                return await self._inputs(run)
             except (StoreUnavailable, StoreConflict) as error:
-                run = self._work.run.id
-                log.warning("the parameters of run %s wait for the store: %s", run, error)
+                if not told:
+                    log.warning("the parameters of run %s wait for the store: %s", run.id, error)
+                told = True
                 self.waits_for = f"the run's parameters can't be read: {error}"
             await asyncio.wait({stop}, timeout=UNSURE_S)

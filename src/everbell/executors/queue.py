@@ -18,6 +18,7 @@ from everbell.domain.errors import Bug, FieldProblem, RefusedError, ValidationEr
 from everbell.domain.job import Action, QueueAction
 from everbell.domain.run import Outcome
 from everbell.executors.callback import iso
+from everbell.executors.claim import NOT_SENT
 from everbell.executors.http_bounds import Bounds
 from everbell.ports.clock import Clock
 from everbell.ports.executor import UNSURE_S, Assignment, OutputSink
@@ -76,7 +77,7 @@ class QueueExecutor:
         """Perform one attempt. Raises RefusedError for what can't be sent from here."""
         message = self._message(work)
         if cancel.is_set():
-            return Outcome(state="cancelled", error="cancelled before it was sent")
+            return Outcome(state="cancelled", error=NOT_SENT)
         pending = _Pending(message, work.holds, sink)
         self._waiting[pending] = None
         if self._sender is None:

@@ -24,7 +24,7 @@ class Call:
     It is begun by a thread or dropped by the loop, never both. ``holds`` is asked on the loop.
     """
 
-    __slots__ = ("_open", "abandoned", "answer", "at", "counted", "dropped", "end", "holds", "work")
+    __slots__ = ("_open", "abandoned", "answer", "at", "dropped", "end", "holds", "work")
 
     def __init__(
         self, work: Callable[[], Any], holds: Callable[[], bool], loop: asyncio.AbstractEventLoop
@@ -36,7 +36,6 @@ class Call:
         self.answer: Any = None
         self.abandoned = False
         self.dropped = False
-        self.counted = False
         self._open = [True]
 
     def take(self) -> bool:
@@ -86,13 +85,11 @@ class Threads:
         self._queue.put(call)
         return call
 
-    def abandon(self, call: Call) -> bool:
-        """Stop waiting for a call; return whether a thread still works on it."""
+    def abandon(self, call: Call) -> None:
+        """Stop waiting for a call; a thread that has begun it works on, of no use to others."""
         call.abandoned = True
         self._busy -= 1
-        call.counted = not call.drop()
-        self._stuck += call.counted
-        return call.counted
+        self._stuck += not call.drop()
 
     def close(self) -> None:
         """Let idle threads end."""
@@ -117,17 +114,13 @@ class Threads:
         answer: SimpleQueue[bool] = SimpleQueue()
         with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(self._ask, call, answer, loop)
-            while not call.abandoned:
+            while not call.dropped:
                 with contextlib.suppress(Empty):
                     return answer.get(timeout=2 * UNSURE_S)
-            with contextlib.suppress(Empty):  # said yes, and given up at once
-                return answer.get_nowait()
         return False
 
     def _ask(self, call: Call, answer: SimpleQueue[bool], loop: asyncio.AbstractEventLoop) -> None:
-        if call.dropped or call.abandoned:
-            answer.put(False)
-        elif call.holds():
+        if call.dropped or call.holds():
             answer.put(call.take())
         else:
             loop.call_later(UNSURE_S, self._ask, call, answer, loop)
@@ -146,7 +139,7 @@ class Threads:
         while self._done:
             call = self._done.popleft()
             if call.abandoned:
-                self._stuck -= call.counted
+                self._stuck -= 1
                 continue
             self._busy -= 1
             if not call.end.done():

@@ -120,7 +120,8 @@ class ReadyQueueContract:
         assert sorted(seen) == run_keys(60)
 
     async def test_what_a_dead_process_took_goes_to_another(self, rig: QueueRig) -> None:
-        scheduler, dying, other = [await rig.process(at) for at in (30.0, 30.0, ABANDONED_S)]
+        scheduler, dying = await rig.process(), await rig.process()
+        other = await rig.process(ABANDONED_S)
         keys = run_keys(150)
         await scheduler.offer(keys)
         taken: list[RunKey] = []
@@ -130,7 +131,8 @@ class ReadyQueueContract:
         assert await gather(other, 150) == taken
 
     async def test_what_is_done_does_not_come_again(self, rig: QueueRig) -> None:
-        scheduler, worker, other = [await rig.process(at) for at in (30.0, 30.0, ABANDONED_S)]
+        scheduler, worker = await rig.process(), await rig.process()
+        other = await rig.process(ABANDONED_S)
         await scheduler.offer(run_keys(5))
         assert await gather(worker, 5) == run_keys(5)
         await asyncio.sleep(ABANDONED_S * 2)  # noqa: TID251

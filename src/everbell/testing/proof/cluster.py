@@ -23,7 +23,7 @@ from everbell.testing.free_ports import free_port
 from everbell.testing.proof.checker import Bounds, Ledger, Verdict, Window, check, silent
 from everbell.testing.proof.ledger import read_ledger
 from everbell.testing.proof.machine import Machine
-from everbell.testing.proof.record import Seen, command, read
+from everbell.testing.proof.record import Seen, command, now_us, read
 
 LEASE_S = 1.5
 CONFIG = """
@@ -256,9 +256,9 @@ class Proof:
     @contextmanager
     def fault(self, kind: str, heals_s: float = 5.0, cut_off: str = "") -> Iterator[None]:
         """Note from when to when something is broken, and how long it may take to heal."""
-        begun = time.time_ns() // 1000
+        begun = now_us()
         yield
-        ended = time.time_ns() // 1000
+        ended = now_us()
         self.windows.append(
             Window(kind=kind, begun_us=begun, ended_us=ended, heals_s=heals_s, cut_off=cut_off)
         )
@@ -270,10 +270,10 @@ class Proof:
     def quiet(self, seconds: float = 3.0, settle_s: float = 0.0) -> None:
         """Let it run without faults; fail unless each job fires. ``settle_s``: how long to wait."""
         time.sleep(settle_s)
-        begun = time.time_ns() // 1000
+        begun = now_us()
         time.sleep(seconds)
         ledger = asyncio.run(self._ledger())
-        found = silent(ledger.jobs, self.seen(), begun, time.time_ns() // 1000)
+        found = silent(ledger.jobs, self.seen(), begun, now_us())
         open_runs = [
             f"{r.id} {r.state} of {r.node} {r.reason}" for r in ledger.rows if r.finished_us is None
         ]
@@ -282,7 +282,7 @@ class Proof:
     async def _ledger(self) -> Ledger:
         store = await PostgresStore.open(self.url)
         try:
-            return await read_ledger(store, time.time_ns() // 1000)
+            return await read_ledger(store, now_us())
         finally:
             await store.close()
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import time
 from functools import partial
 
-from everbell.testing.proof.record import line
+from everbell.testing.proof.record import line, now_us
 
 
 async def _serve(log: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    since_us = _now_us()
+    since_us = now_us()
     try:
         while True:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -35,13 +34,9 @@ async def _serve(log: int, reader: asyncio.StreamReader, writer: asyncio.StreamW
         writer.close()
 
 
-def _now_us() -> int:
-    return time.time_ns() // 1000
-
-
 def _write(log: int, kind: str, headers: dict[str, str], who: str, since_us: int) -> None:
     attempt, token = int(headers["everbell-attempt"]), int(headers["everbell-token"])
-    times = _now_us(), since_us
+    times = now_us(), since_us
     said = line(kind, headers["webhook-id"], attempt, token, who=who, times=times)
     os.write(log, said.encode())
 

@@ -8,6 +8,7 @@ more: since when (wall us) the connection was there.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,6 +35,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     who: str
     at_us: int
     since_us: int | None = None
+
+
+def now_us() -> int:
+    """Return the wall clock, by which the log and all that is held against it are written."""
+    return time.time_ns() // 1000
 
 
 def command(log: Path, lasts_s: float = 0.0) -> list[str]:
